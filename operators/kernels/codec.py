@@ -1,0 +1,85 @@
+"""Versioned bytes for operator state: named NumPy arrays and plain values, never a pickled object.
+
+Bytewax pickles a snapshot later than it asks for it and loads classes by name, so state leaves as bytes that were
+fixed at the moment of the snapshot and that need no class of ours to be read again.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+_MAGIC: Final = b"TM"
+_DEFLATE_LEVEL: Final = 1
+
+
+class StateError(RuntimeError):
+    """A snapshot that this version of Tailmark can't read: unknown layout, other kind of state, or damaged bytes."""
+
+
+class _Envelope(msgspec.Struct, array_like=True):
+    kind: str
+    version: int
+    values: dict[str, Any]
+    arrays: dict[str, tuple[str, list[int], bytes]]
+
+
+_DECODER: Final = msgspec.msgpack.Decoder(_Envelope)
+
+
+def pack(kind: str, version: int, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Encode state as compressed, self-describing bytes.
+
+    Args:
+        kind: Name of the state, checked when it is read back.
+        version: Layout of `values` and `arrays`; raise it with every change and read the older one.
+        values: Plain data that MessagePack can carry.
+        arrays: Numeric or boolean arrays of any shape.
+
+    Returns:
+        Bytes for `unpack`.
+    """
+    columns = {name: (array.dtype.str, list(array.shape), np.ascontiguousarray(array).tobytes()) for name, array in arrays.items()}
+    body = msgspec.msgpack.encode(_Envelope(kind, version, dict(values), columns))
+    return _MAGIC + zlib.compress(body, _DEFLATE_LEVEL)
+
+
+def unpack(kind: str, versions: tuple[int, ...], data: bytes) -> tuple[int, dict[str, Any], dict[str, NDArray[Any]]]:
+    """Decode what `pack` wrote.
+
+    Args:
+        kind: The kind of state the caller expects.
+        versions: The layouts the caller can read.
+        data: Bytes of a snapshot.
+
+    Returns:
+        The layout found, the plain values, and the arrays as writable copies.
+
+    Raises:
+        StateError: The bytes are damaged, of another kind, or of a layout not in `versions`.
+    """
+    try:
+        if data[: len(_MAGIC)] != _MAGIC:
+            msg = f"state of `{kind}` does not start with {_MAGIC!r}, so it was not written by tailmark"
+            raise StateError(msg)
+        envelope = _DECODER.decode(zlib.decompress(data[len(_MAGIC) :]))
+    except (zlib.error, msgspec.DecodeError) as error:
+        msg = f"state of `{kind}` is damaged and can't be resumed from: {error}"
+        raise StateError(msg) from error
+    if envelope.kind != kind or envelope.version not in versions:
+        readable = ", ".join(map(str, versions))
+        msg = f"state is `{envelope.kind}` version {envelope.version}, but this release reads `{kind}` version {readable}"
+        raise StateError(msg)
+    arrays = {
+        name: np.frombuffer(raw, dtype=np.dtype(dtype)).reshape(shape).copy()
+        for name, (dtype, shape, raw) in envelope.arrays.items()
+    }
+    return envelope.version, envelope.values, arrays
