@@ -14,7 +14,7 @@ _SECRET_NAME: Final = re.compile(
 _HINT_OF_SECRET: Final = re.compile(r"sasl|ssl|auth|login|user|pw|key", re.IGNORECASE)
 # The user part of a URL goes as a whole: a token often stands where the user name does, and an unescaped `/`, `:` or
 # `@` inside of a password would defeat anything that looks for its borders.
-_USER_PART: Final = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:/*)?.*@", re.DOTALL)
+_USER_PART: Final = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
 _SECRET_PARAMETER: Final = re.compile(r"([?&][^=&#]*(?:pass|secret|token|key|sig)[^=&#]*=)[^&#]*", re.IGNORECASE)
 
 
