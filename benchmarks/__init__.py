@@ -1,0 +1,1 @@
+"""What Tailmark costs, measured beside its alternatives in one run."""
