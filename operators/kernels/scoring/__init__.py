@@ -1,0 +1,7 @@
+"""Anomaly scores for latency, errors and traffic of every series."""
+
+from operators.kernels.scoring.config import ScoringConfig
+from operators.kernels.scoring.detector import Detector, DetectorConfig, Verdicts
+from operators.kernels.scoring.scorer import Scorer
+
+__all__ = ["Detector", "DetectorConfig", "Scorer", "ScoringConfig", "Verdicts"]

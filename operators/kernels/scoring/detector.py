@@ -1,0 +1,354 @@
+"""The default detector: seasonal residual, jump and record novelty, each judged by the tail of its own series.
+
+Every series and signal is watched in one or two *directions*. In each direction three channels measure how far the
+value has gone: from the expected level (residual), from the mean of the windows just before (jump), and beyond the
+largest value so far (record). A streaming tail fit turns each into a surprise, -log10 of its tail probability; the sum
+is judged by a fourth tail fit, because a sum of dependent surprises is not one; that last surprise
+over `DetectorConfig.surprise` is the score. In its direction each step is increasing, so the value at which the
+score is 1 exists and is unique: it is the edge of the band that is drawn, and crossing it is what decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from operators.kernels.codec import StateError, pack, unpack
+from operators.kernels.scoring.channels import Channels
+from operators.kernels.scoring.season import Season, SeasonConfig
+from operators.kernels.scoring.tails import TailConfig, TailCurves, curves, learn, starting
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.floating[Any]]
+
+CHANNELS: Final = ("residual", "jump", "record")
+"""What is measured in each direction, in the order of the first axis of the channel arrays."""
+
+_KIND: Final = "detector"
+_VERSION: Final = 1
+
+_LEVEL, _BASE, _RECENT, _SPREAD, _HIGH, _LOW, _SEEN, _SETTLED, _AWAY, _RING = range(10)
+"""Rows of the level array; from `_RING` on the values of the last steps, which the current one shares data with."""
+
+_SPREAD_TO_SCALE: Final = 1.2533
+"""Standard deviation of a Gaussian over its mean absolute deviation."""
+
+_LARGEST_VALUE: Final = 1e15
+_UNBOUNDED: Final = 1e9
+
+_PRIOR_THRESHOLDS: Final = (2.2, 2.0, 0.1, 4.0)
+_PRIOR_EXCESSES: Final = (0.45, 0.45, 0.2, 1.2)
+_PRIOR_SHAPES: Final = (0.02, 0.02, 0.02, 0.01)
+_LEAST_THRESHOLDS: Final = (0.5, 0.5, 0.02, 0.5)
+"""Per channel and for the sum: where tails begin before anything is known, their mean excess, and the lowest start."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorConfig:
+    """What the detector watches and how fast it learns. Windows are counted as if they did not overlap.
+
+    Attributes:
+        signals: Number of values of each series, k.
+        downward: How many of the signals, the last ones, are watched downwards too.
+        overlap: Steps that share data with a step: window length over slide; 1 for values of their own.
+        steps_per_day: Steps in a day of event time: the length of the season.
+        warm_steps: Known values that a series needs before it is scored.
+        surprise: -log10 of the tail probability at which the score is 1.
+        level_windows: Memory of the expected level.
+        base_windows: Memory of the slow level, which lasting shifts do not pull along.
+        recent_windows: Memory of the mean that jumps are measured against.
+        spread_windows: Memory of the scale.
+        record_windows: Memory of the largest and smallest value.
+        absorb_steps: Steps after which a value that stays away becomes the new level.
+        clip: Residuals count for learning up to this many scales.
+        anomalous_weight: What part of its weight in learning a value keeps that is anomalous or beyond `clip`.
+        prior_spread: Per signal, the mean absolute deviation expected before anything is known.
+        prior_windows: Windows that the prior spread is worth.
+        relative_floor: Smallest scale, as a part of the level's magnitude.
+        single_precision: Whether state and arithmetic are float32; inputs must then stay below 1e15.
+        tail: How tails are fitted.
+        season: The time-of-day profile.
+    """
+
+    signals: int = 1
+    downward: int = 1
+    overlap: int = 1
+    steps_per_day: int = 288
+    warm_steps: int = 30
+    surprise: float = 5.0
+    level_windows: float = 50.0
+    base_windows: float = 500.0
+    recent_windows: float = 3.0
+    spread_windows: float = 500.0
+    record_windows: float = 20000.0
+    absorb_steps: int = 60
+    clip: float = 4.0
+    anomalous_weight: float = 0.1
+    prior_spread: tuple[float, ...] = (0.0,)
+    prior_windows: float = 0.0
+    relative_floor: float = 1e-3
+    single_precision: bool = False
+    tail: TailConfig = field(default_factory=TailConfig)
+    season: SeasonConfig = field(default_factory=SeasonConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What the detector says about one value of each series and signal.
+
+    Attributes:
+        score: Shape (directions, n): 1 or more beyond the edge; 0 where unknown or warming.
+        worst: Shape (signals, n): the larger score of each signal's directions.
+        edge: Shape (directions, n): the value at which the score would be 1, NaN where unknown or warming. Upward
+            directions of all signals come first, then the downward ones of the last `downward` signals.
+        expected: Shape (signals, n): the expected value.
+        base: Shape (signals, n): the same from the slow level.
+        warming: Shape (signals, n): not enough known values yet.
+    """
+
+    score: Floats
+    worst: Floats
+    edge: Floats
+    expected: Floats
+    base: Floats
+    warming: NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class _Observation:
+    """One step's values beside what was expected of them; all of shape (signals, n)."""
+
+    value: Floats
+    present: Floats
+    profile: Floats | float
+    expected: Floats
+    scale: Floats
+    widen: Floats | float
+
+
+class Detector:
+    """Scores one value of each series and signal a step, arrays over all series.
+
+    State is two arrays of shape (rows, signals or directions, series) and the season; its size does not depend on the
+    number of steps.
+    """
+
+    def __init__(self, config: DetectorConfig) -> None:
+        """Start without series."""
+        self.config = config
+        self._dtype = np.dtype(np.float32 if config.single_precision else np.float64)
+        self._fresh_levels = self._make_fresh_levels()
+        self._fresh_tails = self._make_fresh_tails()
+        self._levels: Floats = self._fresh_levels[..., :0]
+        self._tails: Floats = self._fresh_tails[..., :0]
+        self._season = Season(config.season, config.steps_per_day)
+        self._surprise = np.full((1, 1), config.surprise, self._dtype)
+        self._prior_shape = np.array(_PRIOR_SHAPES, self._dtype).reshape(-1, 1, 1)
+        self._least = np.array(_LEAST_THRESHOLDS, self._dtype).reshape(-1, 1, 1)
+
+    @property
+    def series(self) -> int:
+        """Number of series that state is held for."""
+        return int(self._levels.shape[-1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of state in memory."""
+        return self._levels.nbytes + self._tails.nbytes + self._season.nbytes
+
+    def align(self, carry: NDArray[np.int64]) -> None:
+        """Reorder, drop and add series.
+
+        Args:
+            carry: Shape (n,): for each row from now on the row it had, or -1 for a new series.
+        """
+        self._levels = np.concatenate((self._levels, self._fresh_levels), axis=-1).take(carry, axis=-1)
+        self._tails = np.concatenate((self._tails, self._fresh_tails), axis=-1).take(carry, axis=-1)
+        self._season.align(carry)
+
+    def step(
+        self, values: Floats, *, widen: Floats | float, floor: Floats | float, step: int, phase: float | Floats
+    ) -> Verdicts:
+        """Score one value of each series and signal, then learn it.
+
+        Args:
+            values: Shape (signals, n): on a scale where deviations have about the same size everywhere. A value that is
+                not finite is unknown and leaves its series as it was.
+            widen: Broadcastable to (signals, n): factor on the scale, for values that rest on less data than usual.
+            floor: Broadcastable to (signals, n): smallest scale, positive.
+            step: Number of this step, rising by one.
+            phase: Part of the day that has passed, in [0, 1); shape (n,) when series differ.
+
+        Returns:
+            The verdicts, from what was known before this step.
+        """
+        config, levels = self.config, self._levels
+        now = self._observe(values, widen, floor, phase)
+        fits = curves(config.tail, self._tails, self._prior_shape)
+        channels = self._channels(now, fits.select(slice(0, len(CHANNELS))))
+        summed = fits.select(len(CHANNELS))
+        statistics = np.empty(self._tails.shape[1:], self._dtype)
+        statistics[:-1] = channels.statistics(self._directed(now.value))
+        np.add.reduce(channels.fits.surprise(statistics[:-1]), axis=0, out=statistics[-1])
+        edge = channels.crossing(summed.statistic(self._surprise))
+        np.negative(edge[config.signals :], out=edge[config.signals :])
+        warming = levels[_SEEN] < config.warm_steps
+        ready = self._both(now.present * ~warming)
+        score = summed.surprise(statistics[-1]) * ready / config.surprise
+        worst = self._worst(score)
+        verdicts = Verdicts(
+            score, worst, np.where(ready > 0, edge, np.nan), now.expected, levels[_BASE] + now.profile, warming
+        )
+        weight = now.present / config.overlap
+        age = levels[_SEEN] / config.overlap
+        doubt = weight * np.where(worst >= 1, config.anomalous_weight, 1) / (levels[_AWAY] + 1)
+        learn(config.tail, self._tails, statistics, least=self._least, weight=self._both(doubt), age=self._both(age))
+        self._learn(now, warming, worst >= 1, step, phase)
+        return verdicts
+
+    def to_bytes(self) -> bytes:
+        """Encode the state of all series."""
+        arrays = {"levels": self._levels, "tails": self._tails}
+        if self._season.bins is not None:
+            arrays["season"] = self._season.bins
+        return pack(_KIND, _VERSION, {}, arrays)
+
+    @classmethod
+    def from_bytes(cls, config: DetectorConfig, data: bytes) -> Detector:
+        """Resume from what `to_bytes` wrote under the same configuration.
+
+        Raises:
+            StateError: The bytes are no detector state, or of a detector with other signals, overlap or season.
+        """
+        detector = cls(config)
+        _, _, arrays = unpack(_KIND, (_VERSION,), data)
+        levels, tails, bins = arrays["levels"], arrays["tails"], arrays.get("season")
+        bins_fit = bins is None or bins.shape[1] == config.season.bins
+        if levels.shape[:-1] != detector._levels.shape[:-1] or levels.dtype != detector._dtype or not bins_fit:
+            msg = (
+                f"`detector` state has the layout {levels.shape[:-1]} of {levels.dtype}, the configuration asks for "
+                f"{detector._levels.shape[:-1]} of {detector._dtype}, so the history can't be used"
+            )
+            raise StateError(msg)
+        detector._levels, detector._tails, detector._season.bins = levels, tails, bins
+        return detector
+
+    def _observe(
+        self, values: Floats, widen: Floats | float, floor: Floats | float, phase: float | Floats
+    ) -> _Observation:
+        """Replace unknown values by the level, and let a first value set everything that is measured against."""
+        levels, dtype = self._levels, self._dtype
+        known = np.isfinite(values)
+        present = known.astype(dtype)
+        bounded = np.minimum(np.maximum(values, -_LARGEST_VALUE), _LARGEST_VALUE)
+        value = np.where(known, bounded, levels[_LEVEL]).astype(dtype, copy=False)
+        first = present > levels[_SEEN]
+        if first.any():
+            for row in (_LEVEL, _BASE, _RECENT, _HIGH, _LOW):
+                np.copyto(levels[row], value, where=first)
+        profile = self._season.expected(phase)
+        expected = levels[_LEVEL] + profile
+        least = np.maximum(np.abs(expected) * self.config.relative_floor, floor)
+        scale = np.maximum(levels[_SPREAD] * (widen * _SPREAD_TO_SCALE), least).astype(dtype, copy=False)
+        return _Observation(value, present, profile, expected, scale, widen)
+
+    def _channels(self, now: _Observation, fits: TailCurves) -> Channels:
+        levels, signals = self._levels, self.config.signals
+        down = slice(signals - self.config.downward, signals)
+        centre = np.empty((len(CHANNELS), signals + self.config.downward, levels.shape[-1]), self._dtype)
+        centre[0, :signals] = now.expected
+        centre[1, :signals] = levels[_RECENT]
+        centre[2, :signals] = levels[_HIGH]
+        np.negative(centre[:2, down], out=centre[:2, signals:])
+        np.negative(levels[_LOW, down], out=centre[2, signals:])
+        width = np.empty_like(centre)
+        width[:2, :signals] = now.scale
+        width[2, :signals] = levels[_HIGH] - levels[_LOW] + now.scale
+        width[:, signals:] = width[:, down]
+        return Channels(centre, width, fits)
+
+    def _learn(
+        self,
+        now: _Observation,
+        warming: NDArray[np.bool_],
+        anomalous: NDArray[np.bool_],
+        step: int,
+        phase: float | Floats,
+    ) -> None:
+        """Update everything but the tails with one step's values."""
+        levels, config, overlap = self._levels, self.config, self.config.overlap
+        reach = now.scale * np.where(warming, _UNBOUNDED, config.clip).astype(self._dtype)
+        residual = now.value - now.expected
+        far = (np.abs(residual) > reach) | anomalous
+        residual = np.minimum(np.maximum(residual, -reach), reach)
+        trusted = now.present * (1 - far * (1 - config.anomalous_weight)).astype(self._dtype)
+        self._season.learn(phase, residual, trusted / overlap, levels[_SEEN])
+        seen = levels[_SEEN] + 1
+        settled = levels[_SETTLED] + 1
+        change = residual * trusted
+        levels[_LEVEL] += change * np.maximum(1 / (config.level_windows * overlap), 1 / settled)
+        levels[_BASE] += change * np.maximum(1 / (config.base_windows * overlap), 1 / seen)
+        pace = trusted / np.minimum(seen + config.prior_windows * overlap, config.spread_windows * overlap)
+        levels[_SPREAD] += (np.abs(residual) / now.widen - levels[_SPREAD]) * pace
+        shrink = (levels[_HIGH] - levels[_LOW]) * now.present * (1 / (config.record_windows * overlap))
+        share = np.where(far, trusted / overlap, 1)
+        levels[_HIGH] += np.maximum(now.value - levels[_HIGH], -shrink) * share
+        levels[_LOW] += np.minimum(now.value - levels[_LOW], shrink) * share
+        levels[_SEEN] = seen - 1 + now.present
+        levels[_SETTLED] = settled - 1 + now.present
+        self._remember(now, step, trusted)
+        self._absorb(now, far)
+
+    def _absorb(self, now: _Observation, far: NDArray[np.bool_]) -> None:
+        """Make the recent mean the level of series that have stayed away from it for long enough."""
+        away = np.maximum(self._levels[_AWAY] + (far * 2.0 - 1.0) * now.present, 0)
+        absorbed = away >= self.config.absorb_steps
+        if absorbed.any():
+            levels = self._levels
+            np.copyto(levels[_LEVEL], now.value - now.profile, where=absorbed)
+            np.copyto(levels[_RECENT], now.value, where=absorbed)
+            np.maximum(levels[_HIGH], now.value, out=levels[_HIGH], where=absorbed)
+            np.minimum(levels[_LOW], now.value, out=levels[_LOW], where=absorbed)
+            np.copyto(levels[_SETTLED], self.config.overlap, where=absorbed)
+            away[absorbed] = 0
+        self._levels[_AWAY] = away
+
+    def _remember(self, now: _Observation, step: int, trusted: Floats) -> None:
+        """Let the value that no longer shares data with the next step enter the recent mean, and keep this one."""
+        levels, overlap = self._levels, self.config.overlap
+        leaving = levels[_RING + step % overlap]
+        change = np.where(np.isfinite(leaving), leaving - levels[_RECENT], 0) * trusted
+        levels[_RECENT] += change * (1 / (self.config.recent_windows * overlap))
+        leaving[:] = np.where(now.present > 0, now.value, np.nan)
+
+    def _worst(self, score: Floats) -> Floats:
+        """Return the larger score of a signal's directions: shape (signals, n)."""
+        signals = self.config.signals
+        worst = score[:signals].copy()
+        down = worst[signals - self.config.downward :]
+        np.maximum(down, score[signals:], out=down)
+        return worst
+
+    def _both(self, signals: Floats) -> Floats:
+        """Repeat the signals that are watched downwards after all of them: shape (directions, n)."""
+        return np.concatenate((signals, signals[len(signals) - self.config.downward :]))
+
+    def _directed(self, signals: Floats) -> Floats:
+        """The same with the repeated ones negated, so that farther is larger in every direction."""
+        return np.concatenate((signals, -signals[len(signals) - self.config.downward :]))
+
+    def _make_fresh_levels(self) -> Floats:
+        config = self.config
+        fresh = np.zeros((_RING + config.overlap, config.signals, 1), self._dtype)
+        fresh[_SPREAD, :, 0] = config.prior_spread
+        fresh[_RING:] = np.nan
+        return fresh
+
+    def _make_fresh_tails(self) -> Floats:
+        directions = self.config.signals + self.config.downward
+        priors = starting(self.config.tail, np.array(_PRIOR_THRESHOLDS), np.array(_PRIOR_EXCESSES))
+        return np.repeat(priors[:, :, None, None], directions, axis=2).astype(self._dtype)

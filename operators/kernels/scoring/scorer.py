@@ -1,0 +1,122 @@
+"""The scorer of one shard: closed windows in, the same windows with scores, bands and verdicts out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from operators.kernels.codec import pack, unpack
+from operators.kernels.frames import ANOMALOUS, NORMAL, WARMING, ScoredFrame
+from operators.kernels.scoring.detector import Detector
+from operators.kernels.scoring.signals import TRAFFIC, Banding, measure
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from operators.kernels.frames import WindowFrame
+    from operators.kernels.scoring.config import ScoringConfig
+
+_KIND: Final = "scorer"
+_VERSION: Final = 1
+_DAY_MS: Final = 86_400_000
+
+
+class Scorer:
+    """Scores the windows of all series of one shard.
+
+    `step` takes the frames of a shard in order of their window ends. State follows the rows by `WindowFrame.carry`.
+    """
+
+    def __init__(self, config: ScoringConfig, slide_ms: int, length_ms: int) -> None:
+        """Start without series.
+
+        Args:
+            config: What counts as anomalous.
+            slide_ms: Milliseconds between window ends.
+            length_ms: Milliseconds that a window is long.
+
+        Raises:
+            ValueError: The slide does not divide the length.
+        """
+        if slide_ms <= 0 or length_ms % slide_ms:
+            msg = f"`slide_ms` must divide `length_ms`, or panes would straddle windows; got {slide_ms} and {length_ms}"
+            raise ValueError(msg)
+        self._config = config
+        self._slide_ms = slide_ms
+        self._length_ms = length_ms
+        self._detector = Detector(config.detector(slide_ms=slide_ms, length_ms=length_ms))
+        self._banding = Banding(config)
+        self._age: NDArray[np.int16] = np.zeros(0, np.int16)
+
+    @property
+    def series(self) -> int:
+        """Number of series that state is held for."""
+        return self._detector.series
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of state in memory."""
+        return self._detector.nbytes + self._age.nbytes
+
+    def step(self, frame: WindowFrame) -> ScoredFrame:
+        """Score the windows of one frame, then learn them.
+
+        Args:
+            frame: The shard's next frame; rows are those of the last one unless it has a `carry`.
+
+        Returns:
+            The frame with its verdicts, from what was known before it.
+
+        Raises:
+            ValueError: The frame has no `carry`, but other rows than the last one.
+        """
+        self._align(frame)
+        measures = measure(frame, self._config, self._length_ms)
+        self._leave_out_partial_windows(measures.watched)
+        verdicts = self._detector.step(
+            measures.watched,
+            widen=measures.widen,
+            floor=measures.floor,
+            step=frame.window_end_ms // self._slide_ms,
+            phase=frame.window_end_ms % _DAY_MS / _DAY_MS,
+        )
+        bands = self._banding.apply(measures, verdicts)
+        state = np.where(verdicts.warming[TRAFFIC], WARMING, NORMAL).astype(np.int8)
+        state[(bands.score >= 1).any(axis=0)] = ANOMALOUS
+        return ScoredFrame(frame, bands.score, bands.expected, bands.lower, bands.upper, state)
+
+    def to_bytes(self) -> bytes:
+        """Encode the state of all series."""
+        return pack(_KIND, _VERSION, {"detector": self._detector.to_bytes()}, {"age": self._age})
+
+    @classmethod
+    def from_bytes(cls, config: ScoringConfig, slide_ms: int, length_ms: int, data: bytes) -> Scorer:
+        """Resume from what `to_bytes` wrote.
+
+        Raises:
+            StateError: The bytes are damaged, or of windows with another overlap or another season.
+        """
+        scorer = cls(config, slide_ms, length_ms)
+        _, values, arrays = unpack(_KIND, (_VERSION,), data)
+        scorer._detector = Detector.from_bytes(scorer._detector.config, values["detector"])
+        scorer._age = arrays["age"]
+        return scorer
+
+    def _align(self, frame: WindowFrame) -> None:
+        if frame.carry is not None:
+            self._detector.align(frame.carry)
+            self._age = np.append(self._age, np.int16(0)).take(frame.carry)
+        elif len(frame.count) != self.series:
+            msg = (
+                f"a frame without `carry` must have the {self.series} rows of the last, or state would change owners; "
+                f"got {len(frame.count)}"
+            )
+            raise ValueError(msg)
+
+    def _leave_out_partial_windows(self, watched: NDArray[np.float64]) -> None:
+        """Hide the first windows of a series: they reach back to before it existed and hold a part of their traffic."""
+        young = self._age < self._length_ms // self._slide_ms - 1
+        if young.any():
+            watched[:, young] = np.nan
+            self._age[young] += 1

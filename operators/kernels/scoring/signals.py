@@ -1,0 +1,117 @@
+"""From windows to what the detector watches, and from its edges back to bands in the units of a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from operators.kernels.frames import WindowFrame
+    from operators.kernels.scoring.config import ScoringConfig
+    from operators.kernels.scoring.detector import Verdicts
+
+LATENCY, ERRORS, TRAFFIC = range(3)
+
+_SMALLEST_SCALE: Final = 0.02
+"""Two percent: quantiles come from buckets 1% wide, so a smaller scale would judge the buckets."""
+
+_JUST_BELOW_ONE: Final = 1 - 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """The signals of one frame.
+
+    Attributes:
+        natural: Shape (3, n): P99 in milliseconds, error ratio, requests per second; NaN where unknown.
+        watched: Shape (3, n): the same on scales where deviations have about the same size everywhere: log(1 + x) of
+            latency and traffic, arcsin(sqrt(x)) of the error ratio.
+        widen: Shape (3, n): how much wider than usual the sampling noise of so few requests is.
+        floor: Shape (3, n): the smallest scale: two percent, and the binomial noise of the error ratio.
+    """
+
+    natural: NDArray[np.float64]
+    watched: NDArray[np.float64]
+    widen: NDArray[np.float64]
+    floor: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """The verdict in natural units; all of shape (3, n), NaN as in `ScoredFrame`."""
+
+    score: NDArray[np.float64]
+    expected: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+
+
+def measure(frame: WindowFrame, config: ScoringConfig, length_ms: int) -> Measures:
+    """Compute the signals of a frame.
+
+    Latency is unknown below `min_count` requests, the error ratio of no requests is unknown, traffic is always known.
+    """
+    count = frame.count
+    requests = np.maximum(count, 1)
+    natural = np.empty((3, len(count)))
+    np.multiply(frame.p99_us, 1e-3, out=natural[LATENCY])
+    natural[LATENCY, count < config.min_count] = np.nan
+    np.divide(frame.errors, requests, out=natural[ERRORS])
+    natural[ERRORS, count == 0] = np.nan
+    np.multiply(count, 1000 / length_ms, out=natural[TRAFFIC])
+    watched = np.log1p(natural)
+    np.arcsin(np.sqrt(natural[ERRORS]), out=watched[ERRORS])
+    widen = np.empty_like(natural)
+    np.sqrt(config.count_scale / requests + 1, out=widen[LATENCY])
+    widen[ERRORS] = widen[LATENCY]
+    widen[TRAFFIC] = 1
+    floor = np.full_like(natural, _SMALLEST_SCALE)
+    np.maximum(0.5 / np.sqrt(requests), _SMALLEST_SCALE, out=floor[ERRORS])
+    return Measures(natural, watched, widen, floor)
+
+
+class Banding:
+    """Turns verdicts into bands that decide: a known value outside its band has a score of 1 or more, no other has."""
+
+    def __init__(self, config: ScoringConfig) -> None:
+        """Collect the gates: how far from its expectation a value must be, whatever its probability."""
+        rises = (
+            (config.latency_min_ms, config.latency_min_ratio),
+            (config.errors_min, config.errors_min_ratio),
+            (config.traffic_rise_min_per_s, config.traffic_rise_min_ratio),
+        )
+        self._rise = np.array([rise for rise, _ in rises])[:, None]
+        self._rise_ratio = np.array([ratio for _, ratio in rises])[:, None]
+        self._drop = config.traffic_drop_min_per_s
+        self._drop_ratio = config.traffic_drop_min_ratio
+
+    def apply(self, measures: Measures, verdicts: Verdicts) -> Bands:
+        """Convert edges to natural units, apply the gates, and settle the scores by the bands.
+
+        Gates are measured from the expectation or from the slow level, whichever is nearer to the value: coming back
+        from an excursion that was absorbed is no news.
+        """
+        signals = len(measures.natural)
+        expected, base, upper = _natural(np.stack((verdicts.expected, verdicts.base, verdicts.edge[:signals])))
+        highest = np.maximum(expected, base)
+        upper = np.maximum(upper, highest + np.maximum(highest * self._rise_ratio, self._rise))
+        np.minimum(upper[ERRORS], 1, out=upper[ERRORS])
+        lower = np.full_like(upper, np.nan)
+        lowest = np.minimum(expected[TRAFFIC], base[TRAFFIC])
+        gate = lowest - np.maximum(lowest * self._drop_ratio, self._drop)
+        np.maximum(np.minimum(np.expm1(verdicts.edge[signals]), gate), 0, out=lower[TRAFFIC])
+        outside = (measures.natural > upper) | (measures.natural < lower)
+        score = np.minimum(verdicts.worst, _JUST_BELOW_ONE)
+        score = np.where(outside, np.maximum(verdicts.worst, 1), score)
+        return Bands(score, expected, lower, upper)
+
+
+def _natural(watched: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Invert the scales of `Measures.watched`; shape (..., 3, n)."""
+    natural: NDArray[np.float64] = np.maximum(np.expm1(watched, dtype=np.float64), 0)
+    natural[..., ERRORS, :] = np.sin(np.clip(watched[..., ERRORS, :], 0, np.pi / 2)) ** 2
+    return natural
