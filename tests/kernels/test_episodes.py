@@ -377,6 +377,14 @@ def test_damaged_state_is_refused() -> None:
         Episodes.from_bytes(EpisodeConfig(), b"nonsense")
 
 
+def test_the_policy_fits_windows_of_any_size() -> None:
+    assert EpisodeConfig.for_windows(length_ms=60_000, slide_ms=10_000) == EpisodeConfig()
+    for length_ms, slide_ms in ((1, 1), (3_000, 1_000), (3_600_000, 60_000)):
+        config = EpisodeConfig.for_windows(length_ms=length_ms, slide_ms=slide_ms)
+        assert config.quiet_ms > length_ms
+        assert config.silence_floor_ms == 2 * slide_ms
+
+
 @pytest.mark.parametrize(
     ("change", "rule"),
     [

@@ -83,6 +83,30 @@ class EpisodeConfig:
         _check_template("runbook_url", self.runbook_url)
         _check_template("dashboard_url", self.dashboard_url)
 
+    @classmethod
+    def for_windows(cls, *, length_ms: int, slide_ms: int) -> EpisodeConfig:
+        """Make the default policy for windows of any size: its times are in proportion to those for a minute by 10 s.
+
+        Args:
+            length_ms: Length of a window.
+            slide_ms: Time from one window end to the next.
+
+        Returns:
+            The policy, the defaults themselves for 60,000 and 10,000.
+
+        Raises:
+            ValueError: `slide_ms` doesn't divide `length_ms`.
+        """
+        return cls(
+            length_ms=length_ms,
+            slide_ms=slide_ms,
+            quiet_ms=length_ms + (length_ms + 1) // 2,
+            unknown_hold_ms=length_ms * 5,
+            flap_horizon_ms=length_ms * 30,
+            flap_quiet_ms=length_ms * 10,
+            silence_floor_ms=slide_ms * 2,
+        )
+
     def _check_windows(self) -> None:
         if self.slide_ms <= 0 or self.length_ms <= 0 or self.length_ms % self.slide_ms:
             msg = (
