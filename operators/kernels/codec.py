@@ -47,7 +47,10 @@ def pack(kind: str, version: int, values: Mapping[str, Any], arrays: Mapping[str
     Returns:
         Bytes for `unpack`.
     """
-    columns = {name: (array.dtype.str, list(array.shape), np.ascontiguousarray(array).tobytes()) for name, array in arrays.items()}
+    columns = {
+        name: (array.dtype.str, list(array.shape), np.ascontiguousarray(array).tobytes())
+        for name, array in arrays.items()
+    }
     body = msgspec.msgpack.encode(_Envelope(kind, version, dict(values), columns))
     return _MAGIC + zlib.compress(body, _DEFLATE_LEVEL)
 
@@ -76,7 +79,9 @@ def unpack(kind: str, versions: tuple[int, ...], data: bytes) -> tuple[int, dict
         raise StateError(msg) from error
     if envelope.kind != kind or envelope.version not in versions:
         readable = ", ".join(map(str, versions))
-        msg = f"state is `{envelope.kind}` version {envelope.version}, but this release reads `{kind}` version {readable}"
+        msg = (
+            f"state is `{envelope.kind}` version {envelope.version}, but this release reads `{kind}` version {readable}"
+        )
         raise StateError(msg)
     arrays = {
         name: np.frombuffer(raw, dtype=np.dtype(dtype)).reshape(shape).copy()

@@ -1,0 +1,269 @@
+"""From the bytes of Kafka records to typed events; what can't be an event is rejected with a reason.
+
+One `msgspec` call a record checks types and ranges at the speed of C. A record holds one event, a JSON array of events,
+or NDJSON; only what fails the first, fast attempt is looked at more closely.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, cast
+
+import msgspec
+import numpy as np
+
+from operators.kernels.buckets import MAX_LATENCY_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+YEAR_2000_MS: Final = 946_684_800_000
+"""Earliest event time: below it stand seconds that were sent as milliseconds."""
+
+_LATEST_MS: Final = 1 << 61
+_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_RAW: Final = msgspec.json.Decoder(msgspec.Raw).decode
+_RAW_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+Stage = Literal["decode", "validate", "process"]
+Reason = Literal[
+    "empty_value",
+    "too_large",
+    "malformed_json",
+    "invalid_utf8",
+    "too_deep",
+    "not_an_object",
+    "missing_field",
+    "wrong_type",
+    "out_of_range",
+    "wrong_length",
+    "timestamp_too_old",
+    "timestamp_in_future",
+]
+"""Why a record or item is rejected: the closed set of `dlq.error.reason`."""
+
+DecodeEvent: TypeAlias = "Callable[[bytes], Event]"
+
+
+class Event(msgspec.Struct, gc=False):
+    """One request as a producer reports it, in the contract's own names and units.
+
+    A missing `service` is `""` and a missing `latency_ms` is -1.0: both are only allowed to a heartbeat.
+    """
+
+    timestamp_ms: Annotated[int, msgspec.Meta(ge=YEAR_2000_MS, le=_LATEST_MS)]
+    service: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] = ""
+    latency_ms: Annotated[float, msgspec.Meta(ge=0, le=MAX_LATENCY_MS)] = -1.0
+    endpoint: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    status: Annotated[int, msgspec.Meta(ge=100, le=599)] = 200
+    heartbeat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record, or one item of it, that is no event.
+
+    Attributes:
+        record: Index of the record in the batch.
+        item: Index of the item in the record's array or lines; None when the whole record is rejected.
+        value: The rejected bytes, unchanged; None for a null value.
+        stage: `decode` when it isn't JSON of the right shape, `validate` when a field breaks a rule.
+        reason: One word of a closed set.
+        message: What is wrong, for a person.
+    """
+
+    record: int
+    item: int | None
+    value: bytes | None
+    stage: Stage
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The events of a batch of records, in log order.
+
+    Attributes:
+        events: All events; within a record in the order of its items.
+        counts: Shape (records,), int64: how many events each record gave; None when each gave exactly one.
+        rejects: What was no event.
+    """
+
+    events: list[Event]
+    counts: NDArray[np.int64] | None
+    rejects: list[Reject]
+
+
+class EventDecoder:
+    """Decodes batches of record values."""
+
+    def __init__(self, *, max_bytes: int, decode_event: DecodeEvent | None = None) -> None:
+        """Prepare the decoders.
+
+        Args:
+            max_bytes: Largest record value that is looked into.
+            decode_event: How one JSON object becomes an event; raises `msgspec.DecodeError` when it doesn't. The
+                contract's own fields when None.
+        """
+        self._max_bytes = max_bytes
+        self._event = decode_event or msgspec.json.Decoder(Event).decode
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        """Decode one batch.
+
+        Args:
+            values: The record values, in log order.
+
+        Returns:
+            Events and rejects; no input raises.
+        """
+        flaws = self._flaws(values)
+        if flaws:
+            values = [b"" if record in flaws else value for record, value in enumerate(values)]
+        events: list[Event] = []
+        rejects: list[Reject] = []
+        counts: NDArray[np.int64] | None = None
+        record = seen = 0
+        remaining = iter(values)
+        while True:
+            try:
+                events.extend(map(self._event, cast("Iterator[bytes]", remaining)))
+            except _UNDECODABLE as error:
+                # extend() keeps what came before the failure, so its length tells which record failed.
+                record += len(events) - seen
+                if counts is None:
+                    counts = np.ones(len(values), np.int64)
+                flaw = flaws.get(record)
+                items, bad = self._look_closer(record, flaw.value if flaw else values[record], flaw, error)
+                counts[record] = len(items)
+                events += items
+                rejects += bad
+                record += 1
+                seen = len(events)
+            else:
+                return Decoded(events, counts, rejects)
+
+    def _flaws(self, values: Sequence[bytes | None]) -> dict[int, Reject]:
+        """Find the records that can't be handed to the JSON decoder: null, too large, or not UTF-8 throughout."""
+        flaws: dict[int, Reject] = {}
+        present = cast("Sequence[bytes]", values)
+        try:
+            largest = max(map(len, present), default=0)
+        except TypeError:
+            message = "the value is null"
+            flaws = {
+                i: Reject(i, None, None, "decode", "empty_value", message) for i, v in enumerate(values) if v is None
+            }
+            present = [value or b"" for value in values]
+            largest = max(map(len, present))
+        if largest > self._max_bytes:
+            for i, value in enumerate(present):
+                if len(value) > self._max_bytes:
+                    message = f"the value has {len(value)} bytes, more than events.max_bytes ({self._max_bytes})"
+                    flaws[i] = Reject(i, None, value, "decode", "too_large", message)
+        # The JSON decoder skips unknown fields without looking at their encoding.
+        if not all(map(bytes.isascii, present)):
+            for i, value in enumerate(present):
+                if i not in flaws and (error := _utf8_error(value)) is not None:
+                    flaws[i] = Reject(i, None, value, "decode", "invalid_utf8", str(error))
+        return flaws
+
+    def _look_closer(
+        self, record: int, value: bytes | None, flaw: Reject | None, error: Exception
+    ) -> tuple[list[Event], list[Reject]]:
+        """Decode a record that is not one good event."""
+        if flaw is not None and flaw.reason != "invalid_utf8":
+            return [], [flaw]
+        items = split_items(value or b"")
+        if items is None:
+            return [], [flaw or Reject(record, None, value, *classify(error, value))]
+        events: list[Event] = []
+        rejects: list[Reject] = []
+        for item, text in enumerate(items):
+            try:
+                _require_utf8(text)
+                events.append(self._event(text))
+            except _UNDECODABLE as bad:
+                rejects.append(Reject(record, item, text, *classify(bad, text)))
+        return events, rejects
+
+
+def split_items(value: bytes) -> list[bytes] | None:
+    """Split the value of a record into its items.
+
+    Args:
+        value: A JSON array, or several lines of which at least one is JSON by itself.
+
+    Returns:
+        The bytes of each item in order; None when the value is one item by itself.
+    """
+    text = value.strip()
+    try:
+        if text[:1] == b"[":
+            return [bytes(item) for item in _RAW_ARRAY(text)]
+        if b"\n" not in text or _is_json(text):
+            return None
+    except _UNDECODABLE:
+        return None
+    lines = [stripped for line in text.split(b"\n") if (stripped := line.strip())]
+    return lines if any(map(_is_json, lines)) else None
+
+
+def classify(error: Exception, value: bytes | None) -> tuple[Stage, Reason, str]:
+    """Name what is wrong with an item, from the exception that its decoding raised.
+
+    Args:
+        error: What the decoder raised.
+        value: The bytes it was given.
+
+    Returns:
+        Stage, reason, and a message for a person.
+    """
+    message = str(error)
+    if not (value or b"").strip():
+        return "decode", "empty_value", "the value is empty"
+    if isinstance(error, UnicodeDecodeError):
+        return "decode", "invalid_utf8", message
+    if isinstance(error, RecursionError):
+        return "decode", "too_deep", "the value is nested deeper than the decoder goes"
+    if not isinstance(error, msgspec.ValidationError):
+        return "decode", "malformed_json", message
+    if message.startswith("Expected `object`, got") and " - at " not in message:
+        return "decode", "not_an_object", message
+    return "validate", _broken_rule(message), message
+
+
+def _broken_rule(message: str) -> Reason:
+    if message.startswith("Object missing"):
+        return "missing_field"
+    if f">= {YEAR_2000_MS}" in message:
+        return "timestamp_too_old"
+    if " of length " in message:
+        return "wrong_length"
+    if message.startswith("Number out of range") or ">=" in message or "<=" in message:
+        return "out_of_range"
+    return "wrong_type"
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        _RAW(text)
+    except _UNDECODABLE:
+        return False
+    return True
+
+
+def _require_utf8(value: bytes) -> None:
+    if not value.isascii():
+        value.decode()
+
+
+def _utf8_error(value: bytes) -> UnicodeDecodeError | None:
+    try:
+        _require_utf8(value)
+    except UnicodeDecodeError as error:
+        return error
+    return None

@@ -1,0 +1,67 @@
+"""Split frames of events by shard, and tell every shard how far event time has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import bytewax.operators as op
+from bytewax.dataflow import Stream, operator
+from bytewax.operators import KeyedStream
+
+from operators.kernels.sharding import PaneRows, split_by_shard
+from operators.kernels.watermarks import Marks
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from operators.kernels.intake import EventColumns
+
+
+@dataclass(frozen=True, slots=True)
+class EventFrame:
+    """Events of one partition as they leave the source, or news of its progress.
+
+    Attributes:
+        columns: Accepted events; None when the frame brings only news.
+        names: (service, endpoint) of each series code.
+        shard_of_code: Shape (codes,): shard of each series code.
+        news: Progress of event time, to be told to every shard after the events; None when nothing crossed a pane.
+    """
+
+    columns: EventColumns | None
+    names: list[tuple[str, str]]
+    shard_of_code: NDArray[np.int64]
+    news: Marks | None
+
+
+def shard_name(shard: int) -> str:
+    """Name a shard: the key of its state, a storage format."""
+    return f"shard-{shard:02d}"
+
+
+@operator
+def shard(step_id: str, up: Stream[EventFrame], *, shards: int) -> KeyedStream[PaneRows | Marks]:
+    """Send rows to their shards and news to all of them.
+
+    Args:
+        step_id: Unique name of this step.
+        up: Frames of events.
+        shards: Number of shards.
+
+    Returns:
+        Rows and news by shard; the news of a frame follow its rows.
+    """
+    keys = [shard_name(number) for number in range(shards)]
+
+    def split(frame: EventFrame) -> list[tuple[str, PaneRows | Marks]]:
+        items: list[tuple[str, PaneRows | Marks]] = []
+        if frame.columns is not None:
+            rows = split_by_shard(frame.columns, frame.names, frame.shard_of_code)
+            items += [(keys[number], part) for number, part in rows]
+        if frame.news is not None:
+            items += [(key, frame.news) for key in keys]
+        return items
+
+    return op.flat_map("split", up, split)

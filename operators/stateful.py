@@ -1,0 +1,52 @@
+"""The one bridge between a kernel with state and Bytewax: bytes in, bytes out, nothing at the end of the input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from bytewax.operators import StatefulBatchLogic
+
+if TYPE_CHECKING:
+    from operators.vitals import ShardVitals
+
+V_contra = TypeVar("V_contra", contravariant=True)
+V = TypeVar("V")
+W = TypeVar("W")
+
+
+class ShardState(Protocol[V_contra, W]):
+    """State of one step of one shard."""
+
+    def step(self, item: V_contra) -> list[W]:
+        """Take one item in and give what follows from it."""
+
+    def to_bytes(self) -> bytes:
+        """Encode everything that later steps depend on, in a versioned layout."""
+
+
+class ShardLogic(StatefulBatchLogic[V, W, bytes]):
+    """Runs a `ShardState` as a key of `stateful_batch`.
+
+    The key is never discarded (Bytewax would keep a tombstone for it for ever), the end of the input emits nothing (a
+    drained job goes on later), and a snapshot is bytes that were fixed when Bytewax asked.
+    """
+
+    def __init__(self, state: ShardState[V, W], vitals: ShardVitals) -> None:
+        """Wrap a state.
+
+        Args:
+            state: New or resumed.
+            vitals: Where the size of snapshots is noted.
+        """
+        self._state = state
+        self._vitals = vitals
+
+    def on_batch(self, values: list[V]) -> tuple[list[W], bool]:
+        """Step through the items in their order."""
+        return [out for value in values for out in self._state.step(value)], StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> bytes:
+        """Encode the state now, not when Bytewax writes it."""
+        data = self._state.to_bytes()
+        self._vitals.snapshot_bytes = len(data)
+        return data

@@ -1,0 +1,94 @@
+"""Sliding windows over the rows of each shard."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import bytewax.operators as op
+from bytewax.dataflow import operator
+from bytewax.operators import KeyedStream
+
+from operators.kernels.codec import pack, unpack
+from operators.kernels.frames import WindowFrame
+from operators.kernels.sharding import PaneRows
+from operators.kernels.watermarks import Mark, Marks, Watermarks
+from operators.kernels.windows import WindowRules, Windows
+from operators.stateful import ShardLogic
+from operators.vitals import ShardVitals, Vitals
+
+_KIND: Final = "window"
+_VERSION: Final = 1
+
+
+class ShardWindows:
+    """Windows of one shard, closed as event time completes over all partitions."""
+
+    def __init__(self, windows: Windows, marks: dict[int, Mark], vitals: Vitals, numbers: ShardVitals) -> None:
+        """Start, or go on with resumed windows and marks.
+
+        Args:
+            windows: The windows.
+            marks: Last known progress of each partition.
+            vitals: Where events are counted.
+            numbers: Where series are counted.
+        """
+        rules = windows.rules
+        self._windows = windows
+        self._watermarks = Watermarks(slide_ms=rules.slide_ms, panes_in_window=rules.panes_in_window, marks=marks)
+        self._vitals = vitals
+        self._numbers = numbers
+
+    @classmethod
+    def from_bytes(cls, rules: WindowRules, data: bytes, vitals: Vitals, numbers: ShardVitals) -> ShardWindows:
+        """Resume from a snapshot.
+
+        Raises:
+            StateError: The bytes are damaged or of a layout that this release does not read.
+        """
+        _, values, _ = unpack(_KIND, (_VERSION,), data)
+        marks = {fields[0]: Mark(*fields) for fields in values["marks"]}
+        return cls(Windows.from_bytes(rules, values["windows"]), marks, vitals, numbers)
+
+    def step(self, item: PaneRows | Marks) -> list[WindowFrame]:
+        """Count rows, or close the windows that news of event time complete."""
+        if isinstance(item, PaneRows):
+            accepted, late = self._windows.add(item)
+            self._vitals.count("accepted", accepted)
+            self._vitals.count("late", late)
+            return []
+        self._watermarks.apply(item)
+        complete = self._watermarks.complete()
+        frames = [] if complete is None else self._windows.advance(complete)
+        if frames:
+            self._numbers.series, self._numbers.folded = self._windows.series, self._windows.folded
+        return frames
+
+    def to_bytes(self) -> bytes:
+        """Encode the windows and the marks they wait for."""
+        marks = [(mark.partition, mark.frontier, mark.top_ms, mark.mode) for mark in self._watermarks.marks.values()]
+        return pack(_KIND, _VERSION, {"marks": marks, "windows": self._windows.to_bytes()}, {})
+
+
+@operator
+def window(
+    step_id: str, up: KeyedStream[PaneRows | Marks], *, rules: WindowRules, vitals: Vitals
+) -> KeyedStream[WindowFrame]:
+    """Gather rows in sliding windows.
+
+    Args:
+        step_id: Unique name of this step.
+        up: Rows and news of event time, by shard.
+        rules: Length, slide and limits.
+        vitals: Where events and series are counted.
+
+    Returns:
+        One frame for each shard and window end, when all partitions have passed it.
+    """
+
+    def build(data: bytes | None) -> ShardLogic[PaneRows | Marks, WindowFrame]:
+        numbers = vitals.shard()
+        if data is None:
+            return ShardLogic(ShardWindows(Windows(rules), {}, vitals, numbers), numbers)
+        return ShardLogic(ShardWindows.from_bytes(rules, data, vitals, numbers), numbers)
+
+    return op.stateful_batch("state", up, build)

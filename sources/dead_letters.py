@@ -1,0 +1,69 @@
+"""Rejected records as they leave: bytes, key and headers unchanged, with headers that say where and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from operators.kernels.decode import Reject
+    from sources.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """Rejected records of one partition, in log order, in columns of the same length.
+
+    Attributes:
+        partition: Partition they were read from.
+        keys: Key of each rejected record.
+        values: The rejected bytes: the record's, or the item's when the rest of the record was good.
+        ids: Identity of each: topic, partition, offset and item.
+        headers: Headers of the record, followed by ours.
+        time_ms: Highest event time of the partition.
+    """
+
+    partition: int
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    ids: list[bytes]
+    headers: list[list[tuple[str, bytes]]]
+    time_ms: int
+
+
+def dead_letters(messages: Sequence[Record], rejects: Sequence[Reject], time_ms: int) -> DeadLetters:
+    """Make dead letters of what a batch rejected.
+
+    Args:
+        messages: The batch, all of one partition.
+        rejects: What is wrong with some of its records or items.
+        time_ms: Highest event time of the partition.
+
+    Returns:
+        One dead letter for each reject, in the same order.
+    """
+    topic, partition = messages[0].topic(), messages[0].partition()
+    where = [("dlq.source.topic", topic.encode()), ("dlq.source.partition", b"%d" % partition)]
+    identity = b"%s|%d|" % (topic.encode(), partition)
+    letters = DeadLetters(partition, [], [], [], [], time_ms)
+    for reject in rejects:
+        message = messages[reject.record]
+        offset = b"%d" % message.offset()
+        headers = [
+            *(message.headers() or ()),
+            ("dlq.error.stage", reject.stage.encode()),
+            ("dlq.error.reason", reject.reason.encode()),
+            ("dlq.error.message", reject.message.encode()),
+            *where,
+            ("dlq.source.offset", offset),
+            ("dlq.source.timestamp_ms", b"%d" % message.timestamp()[1]),
+        ]
+        if reject.item is not None:
+            headers.append(("dlq.item", b"%d" % reject.item))
+        letters.keys.append(message.key())
+        letters.values.append(reject.value)
+        letters.ids.append(identity + offset if reject.item is None else b"%s%s|%d" % (identity, offset, reject.item))
+        letters.headers.append(headers)
+    return letters

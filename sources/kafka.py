@@ -1,0 +1,357 @@
+"""The columnar Kafka source: few consumers for many partitions, frames of events, lateness in log order."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from operators.kernels.decode import EventDecoder
+from operators.kernels.intake import NO_TIME_MS, IntakeRules, take
+from operators.kernels.series import MAX_CODES, SeriesTable
+from operators.kernels.watermarks import ACTIVE, ENDED, IDLE, Mark, Marks
+from operators.shard import EventFrame
+from sources import position
+from sources.dead_letters import DeadLetters, dead_letters
+from sources.errors import SourceError
+from sources.position import Position
+from sources.topic import bounds_of, check_resumable, partitions_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from operators.kernels.decode import DecodeEvent
+    from operators.kernels.intake import Intake
+    from operators.vitals import Vitals
+    from sources.record import Record
+
+FRAME_ROWS: Final = 10_000
+"""How many events a frame holds at most, unless a single record has more."""
+
+QUOTA_ROWS: Final = 4_000_000
+"""How many events a source reads in one epoch: the only thing that keeps it from flooding another worker."""
+
+POLL_PAUSE: Final = timedelta(milliseconds=10)
+"""How long a source rests when its log has brought nothing."""
+
+PREFETCH_KIB: Final = 131_072
+"""How much the consumers of all sources may fetch ahead, together."""
+
+_LAG_EVERY_S: Final = 1.0
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaFrame(EventFrame):
+    """A frame of events with what was rejected beside them.
+
+    Attributes:
+        dead: Rejected records and items; None when there are none.
+    """
+
+    dead: DeadLetters | None
+
+
+@dataclass(frozen=True)
+class KafkaEventSource(FixedPartitionedSource[KafkaFrame, bytes]):
+    """Reads events from a topic with a fixed number of consumers.
+
+    Partition p belongs to source p % `sources`, so that the number is a constant of the deployment.
+
+    Attributes:
+        client: How to reach the brokers, in librdkafka's spelling.
+        topic: The topic with the events.
+        group_id: Consumer group that snapshotted offsets are mirrored to, for lag tools; never read back.
+        sources: Number of consumers.
+        shards: Number of shards that services are spread over.
+        rules: What is accepted.
+        idle_after_ms: After how long a partition that brings nothing holds back no window.
+        max_bytes: Largest record value that is looked into.
+        stop_at_end: Whether to end at the offsets that are the end at the start.
+        stopping: Tells that the job should end now.
+        vitals: Where progress is noted.
+        decode_event: How one JSON object becomes an event; None for the contract's own fields.
+    """
+
+    client: Mapping[str, Any]
+    topic: str
+    group_id: str
+    sources: int
+    shards: int
+    rules: IntakeRules
+    idle_after_ms: int
+    max_bytes: int
+    stop_at_end: bool
+    stopping: Callable[[], bool]
+    vitals: Vitals
+    decode_event: DecodeEvent | None = field(default=None)
+
+    def list_parts(self) -> list[str]:
+        """Name the sources."""
+        return [f"source-{number:03d}" for number in range(self.sources)]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: bytes | None) -> KafkaPartition:  # noqa: ARG002 - Bytewax's signature
+        """Build one source, at its beginning or where a snapshot left it.
+
+        Raises:
+            SourceError: The topic can't be read, or no longer holds what the snapshot needs next.
+            StateError: The snapshot can't be read.
+        """
+        positions = position.from_bytes(resume_state) if resume_state is not None else {}
+        return KafkaPartition(self, int(for_part.rpartition("-")[2]), positions)
+
+
+class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
+    """One consumer with all partitions of a source."""
+
+    def __init__(self, config: KafkaEventSource, number: int, positions: dict[int, Position]) -> None:
+        """Connect and go to the positions.
+
+        Raises:
+            SourceError: See `KafkaEventSource.build_part`.
+        """
+        self._config = config
+        self._number = number
+        self._name = f"source-{number:03d}"
+        everything = partitions_of(config.client, config.topic)
+        mine = [partition for partition in everything if partition % config.sources == number]
+        self._positions = {partition: positions.get(partition, Position()).at(mode=ACTIVE) for partition in mine}
+        self._newly_ended: list[int] = []
+        self._consumer = self._connect()
+        self._ends = self._assign()
+        self._decoder = EventDecoder(max_bytes=config.max_bytes, decode_event=config.decode_event)
+        self._table = SeriesTable(config.shards)
+        self._at_end: set[int] = set()
+        self._last_brought_s = dict.fromkeys(mine, time.monotonic())
+        self._announced = False
+        self._rows_in_epoch = 0
+        self._rows_per_message = 1.0
+        self._rest = False
+        self._lag_at_s = 0.0
+        self._to_mirror: list[TopicPartition] = []
+
+    def next_batch(self) -> list[KafkaFrame]:
+        """Read what has come since the last call.
+
+        Returns:
+            At most one frame for each partition, and one with the news of partitions that became idle or ended.
+
+        Raises:
+            StopIteration: The job should end, or everything up to the end has been read.
+            SourceError: The log can't be read any further.
+        """
+        if self._config.stopping() or (self._config.stop_at_end and self._announced and self._all_ended()):
+            raise StopIteration
+        self._mirror()
+        if self._rows_in_epoch >= QUOTA_ROWS:
+            self._rest = True
+            return []
+        wanted = max(1, int(FRAME_ROWS / self._rows_per_message))
+        messages = cast("list[Record]", self._consumer.consume(wanted, 0))
+        self._rest = not messages
+        frames = [self._frame(partition, batch) for partition, batch in self._by_partition(messages)]
+        news = self._other_news()
+        if news is not None:
+            frames.append(KafkaFrame(None, self._table.names, self._table.shards(), news, None))
+        self._measure_lag()
+        return frames
+
+    def next_awake(self) -> datetime | None:
+        """Rest a little when there was nothing to read."""
+        return datetime.now(UTC) + POLL_PAUSE if self._rest else None
+
+    def snapshot(self) -> bytes:
+        """Give the positions as bytes, and let a new epoch begin."""
+        self._rows_in_epoch = 0
+        self._config.vitals.epoch_ended(self._name)
+        self._to_mirror = [
+            TopicPartition(self._config.topic, partition, place.offset)
+            for partition, place in self._positions.items()
+            if place.offset is not None
+        ]
+        return position.to_bytes(self._positions)
+
+    def close(self) -> None:
+        """Mirror the last offsets and leave."""
+        self._mirror()
+        self._consumer.close()
+
+    def _connect(self) -> Consumer:
+        return Consumer(
+            {
+                "fetch.queue.backoff.ms": 10,
+                "queued.max.messages.kbytes": max(1024, PREFETCH_KIB // self._config.sources),
+                **self._config.client,
+                "group.id": self._config.group_id,
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
+            }
+        )
+
+    def _assign(self) -> dict[int, int]:
+        """Go to the positions and return where each partition ends now."""
+        topic = self._config.topic
+        bounds = bounds_of(self._consumer, topic, list(self._positions))
+        for partition, place in self._positions.items():
+            if place.offset is not None:
+                check_resumable(topic, partition, place.offset, bounds[partition])
+        assignment = [
+            TopicPartition(topic, partition, OFFSET_BEGINNING if place.offset is None else place.offset)
+            for partition, place in self._positions.items()
+        ]
+        self._consumer.assign(assignment)
+        if self._config.stop_at_end:
+            for partition, (low, high) in bounds.items():
+                if (self._positions[partition].offset or low) >= high:
+                    self._end(partition)
+        return {partition: high for partition, (_, high) in bounds.items()}
+
+    def _by_partition(self, messages: Sequence[Record]) -> list[tuple[int, list[Record]]]:
+        """Group records by partition, in log order, and take the notices of ends and errors out."""
+        batches: dict[int, list[Record]] = {}
+        notices = [message for message in messages if message.error() is not None]
+        if len(self._positions) == 1 and not notices and messages:
+            batches[messages[0].partition()] = list(messages)
+        else:
+            for message in messages:
+                if message.error() is None:
+                    batches.setdefault(message.partition(), []).append(message)
+        self._at_end.difference_update(batches)
+        for notice in notices:
+            self._heed(notice)
+        if self._config.stop_at_end:
+            batches = {
+                partition: kept for partition, batch in batches.items() if (kept := self._before_end(partition, batch))
+            }
+        return list(batches.items())
+
+    def _heed(self, notice: Record) -> None:
+        """Note the end of a partition, or stop at an error that would lose events."""
+        error = notice.error()
+        if error is None:
+            return
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own codes begin with an underscore
+            self._at_end.add(notice.partition())
+            if self._config.stop_at_end and notice.offset() >= self._ends[notice.partition()]:
+                self._end(notice.partition())
+        elif not error.retriable():
+            raise SourceError(
+                f"`{self._config.topic}` can't be read any further: {error.str()}; nothing was skipped, and a restart"
+                " goes on where the last snapshot is"
+            )
+
+    def _before_end(self, partition: int, batch: list[Record]) -> list[Record]:
+        """Cut off what came after the end that was seen at the start."""
+        end = self._ends[partition]
+        if batch[-1].offset() + 1 >= end:
+            self._end(partition)
+        return batch if batch[-1].offset() < end else [message for message in batch if message.offset() < end]
+
+    def _frame(self, partition: int, batch: list[Record]) -> KafkaFrame:
+        """Take in the records of one partition."""
+        config, place = self._config, self._positions[partition]
+        if len(self._table) > MAX_CODES:
+            self._table = SeriesTable(config.shards)
+        values = [message.value() for message in batch]
+        kafka_ms = [message.timestamp()[1] for message in batch]
+        got = take(values, kafka_ms, place.top_ms, rules=config.rules, table=self._table, decoder=self._decoder)
+        rows = len(got.columns.code) + got.late + got.heartbeats
+        self._rows_in_epoch += rows
+        self._rows_per_message += 0.2 * (max(1.0, rows / len(batch)) - self._rows_per_message)
+        self._last_brought_s[partition] = time.monotonic()
+        self._positions[partition] = fresh = place.at(
+            offset=batch[-1].offset() + 1,
+            top_ms=got.top_ms,
+            mode=ENDED if place.mode == ENDED else ACTIVE,
+        )
+        self._note(partition, got, kafka_ms[-1])
+        dead = dead_letters(batch, got.rejects, got.top_ms) if got.rejects else None
+        return KafkaFrame(
+            got.columns, self._table.names, self._table.shards(), self._progress(partition, place, fresh), dead
+        )
+
+    def _progress(self, partition: int, before: Position, after: Position) -> Marks | None:
+        """Tell the shards when a partition's event time crossed the end of a pane, or when it is no longer idle."""
+        rules = self._config.rules
+        if rules.frontier(after.top_ms) == rules.frontier(before.top_ms) and after.mode == before.mode:
+            return None
+        return self._marks([partition])
+
+    def _marks(self, partitions: Sequence[int]) -> Marks:
+        rules = self._config.rules
+        marks = tuple(
+            Mark(partition, rules.frontier(place.top_ms), place.top_ms, place.mode)
+            for partition, place in ((partition, self._positions[partition]) for partition in partitions)
+        )
+        return Marks(self._number, self._config.sources, marks)
+
+    def _other_news(self) -> Marks | None:
+        """Tell the shards of all partitions at the start, and of those that became idle or ended since."""
+        idle_since_s = time.monotonic() - self._config.idle_after_ms / 1000
+        idle = [
+            partition
+            for partition in self._at_end
+            if self._positions[partition].mode == ACTIVE
+            and self._last_brought_s[partition] < idle_since_s
+            and not self._config.stop_at_end
+        ]
+        for partition in idle:
+            self._positions[partition] = self._positions[partition].at(mode=IDLE)
+        ended = self._newly_ended
+        self._newly_ended = []
+        if not self._announced:
+            self._announced = True
+            return self._marks(list(self._positions))
+        return self._marks([*idle, *ended]) if idle or ended else None
+
+    def _end(self, partition: int) -> None:
+        """Read a partition no further."""
+        if self._positions[partition].mode != ENDED:
+            self._positions[partition] = self._positions[partition].at(mode=ENDED)
+            self._newly_ended.append(partition)
+            self._consumer.incremental_unassign([TopicPartition(self._config.topic, partition)])
+
+    def _all_ended(self) -> bool:
+        return all(place.mode == ENDED for place in self._positions.values())
+
+    def _note(self, partition: int, got: Intake, kafka_ms: int) -> None:
+        """Write down what a batch brought."""
+        vitals = self._config.vitals
+        vitals.count("late", got.late)
+        vitals.count("heartbeat", got.heartbeats)
+        vitals.count("dead_letter", len(got.rejects))
+        progress = vitals.partitions[partition]
+        progress.record_ms = kafka_ms
+        if got.top_ms != NO_TIME_MS:
+            progress.top_ms = got.top_ms
+            progress.watermark_ms = got.top_ms - self._config.rules.allowed_lateness_ms
+        if got.heartbeats:
+            progress.heartbeat_ms = max(progress.heartbeat_ms or 0, got.heartbeat_ms)
+
+    def _measure_lag(self) -> None:
+        """Write down how far the log goes on, from what the last fetches told: no question is asked."""
+        if time.monotonic() - self._lag_at_s < _LAG_EVERY_S:
+            return
+        self._lag_at_s = time.monotonic()
+        for partition, place in self._positions.items():
+            progress = self._config.vitals.partitions[partition]
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(self._config.topic, partition), cached=True)
+            progress.at_end = partition in self._at_end
+            if high >= 0 and place.offset is not None:
+                progress.lag_events = 0 if progress.at_end else max(0, high - place.offset)
+
+    def _mirror(self) -> None:
+        """Commit the offsets of the last snapshot; Bytewax made it durable before it asked for this batch."""
+        if self._to_mirror:
+            offsets, self._to_mirror = self._to_mirror, []
+            try:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+            except KafkaException as error:
+                _LOG.warning("offsets were not mirrored to group `%s`: %s", self._config.group_id, error.args[0].str())
