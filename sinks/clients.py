@@ -1,0 +1,168 @@
+"""Kafka clients of the sinks: how they are built, what they log, and errors that a person understands."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from confluent_kafka.admin._metadata import ClusterMetadata
+
+ANSWER_TIMEOUT_S: Final = 10.0
+"""How long a broker may take to answer a question about topics, offsets or settings."""
+
+_SLICE_S: Final = 0.5
+_SECRET_NAME: Final = re.compile(r"pass|secret|token|credential|private|pem$|jaas|oauthbearer.config|key$")
+_DECORATION: Final = re.compile(r"^\S+/(?:bootstrap|\d+): | \(after \d+ms in state \w+.*?\)$")
+_REFUSED: Final = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001 - librdkafka's own codes are spelled so
+
+
+class OutputError(RuntimeError):
+    """Output that can't be written; the message is one line for the person who runs the flow."""
+
+
+class ClusterUnavailableError(OutputError):
+    """Kafka does not answer, or does not let us in."""
+
+
+class _Redaction(logging.Filter):
+    """Takes the secrets of one client's options out of what librdkafka logs."""
+
+    def __init__(self, client: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._client = dict(client)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redacted(record.getMessage(), self._client), ()
+        return True
+
+
+class Reasons:
+    """Remembers what a client complained about, because the calls that fail only say that they timed out.
+
+    Attributes:
+        last: The latest complaint, without librdkafka's prefix and timing; empty before the first.
+        refused: Whether it was about a certificate or a password, which waiting does not cure.
+    """
+
+    def __init__(self) -> None:
+        self.last = ""
+        self.refused = False
+
+    def __call__(self, error: KafkaError) -> None:
+        """Take an error from librdkafka; a refusal outweighs what follows from it."""
+        if self.refused or error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - as above
+            return
+        self.last, self.refused = _DECORATION.sub("", error.str()), error.code() in _REFUSED
+
+
+def redacted(text: str, client: Mapping[str, Any]) -> str:
+    """Take secrets out of a text.
+
+    Args:
+        text: What librdkafka said.
+        client: The options of its client; the values of those named after secrets are hidden.
+
+    Returns:
+        The text with `***` for each secret.
+    """
+    for name, value in client.items():
+        if isinstance(value, str) and value and _SECRET_NAME.search(name):
+            text = text.replace(value, "***")
+    return text
+
+
+def reason(error: BaseException, client: Mapping[str, Any]) -> str:
+    """Say in one line, without secrets, what a Kafka client objected to.
+
+    Args:
+        error: What it raised.
+        client: Its options.
+
+    Returns:
+        The text of the error.
+    """
+    cause = error.args[0] if isinstance(error, KafkaException) and error.args else None
+    text = cause.str() if isinstance(cause, KafkaError) else str(error)
+    return redacted(" ".join(text.split()), client)
+
+
+def with_log(client: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete the options of a client that logs through Python, without secrets.
+
+    Args:
+        client: Options in librdkafka's spelling, brokers included.
+        overrides: Further ones that win over them.
+
+    Returns:
+        Options for a constructor of confluent-kafka.
+    """
+    logger = logging.Logger("tailmark.kafka")  # noqa: LOG001 - one for each client, because each has its own secrets
+    logger.parent = logging.getLogger("tailmark")
+    logger.addFilter(_Redaction(client))
+    return {**client, **overrides, "logger": logger}
+
+
+def open_admin(client: Mapping[str, Any]) -> tuple[AdminClient, Reasons]:
+    """Build a client for questions about topics, and what remembers why it got no answer.
+
+    Args:
+        client: Options in librdkafka's spelling, brokers included.
+
+    Returns:
+        The client, which has not connected yet, and its complaints so far.
+    """
+    reasons = Reasons()
+    return AdminClient(with_log(client, {"error_cb": reasons, "log_level": 0})), reasons
+
+
+def cluster_metadata(
+    admin: AdminClient, reasons: Reasons, client: Mapping[str, Any], *, timeout_s: float = ANSWER_TIMEOUT_S
+) -> ClusterMetadata:
+    """Ask for all topics and their partitions.
+
+    Args:
+        admin: From `open_admin`.
+        reasons: Likewise.
+        client: The options of `admin`, for the error.
+        timeout_s: How long to wait for an answer; a refusal of certificate or password ends it at once.
+
+    Returns:
+        What the cluster says of itself.
+
+    Raises:
+        ClusterUnavailableError: There was no answer.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return admin.list_topics(timeout=_SLICE_S)
+        except KafkaException as error:
+            admin.poll(0)
+            if reasons.refused:
+                raise ClusterUnavailableError(unavailable(client, f"refused us: {reasons.last}")) from None
+            if time.monotonic() >= deadline:
+                why = reasons.last or reason(error, client)
+                raise ClusterUnavailableError(
+                    unavailable(client, f"did not answer within {timeout_s:g} s: {why}")
+                ) from None
+
+
+def unavailable(client: Mapping[str, Any], what: str) -> str:
+    """Build the one line that says which cluster did what.
+
+    Args:
+        client: Options with `bootstrap.servers`.
+        what: The end of the sentence.
+
+    Returns:
+        The line, without secrets.
+    """
+    return redacted(f"kafka at {client['bootstrap.servers']} {what}", client)
