@@ -4,10 +4,13 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import select
+import shutil
 import signal
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,15 +40,6 @@ logger.values.level = warn
 rootLogger.level = info
 rootLogger.appenderRef.file.ref = file
 """
-# A compiler that works hard and a collector for many cores both cost a small broker more than they give.
-JVM_OPTIONS = (
-    "-Xms64m",
-    "-XX:+UseSerialGC",
-    "-XX:+ExitOnOutOfMemoryError",
-    "-XX:-UsePerfData",
-    "-Djava.awt.headless=true",
-    "-Dlog4j2.disable.jmx=true",
-)
 CAUSE = re.compile(r" (?:ERROR|FATAL) |Exception|Error:")
 
 
@@ -70,6 +64,11 @@ class NodeFiles:
         return self.directory / "data"
 
     @property
+    def meta(self) -> Path:
+        """Says which cluster and node the data belongs to; formatting writes it last."""
+        return self.data / "meta.properties"
+
+    @property
     def log(self) -> Path:
         """What the broker logs; rolled at 32 MB, two older files are kept."""
         return self.directory / "kafka.log"
@@ -86,10 +85,10 @@ class NodeFiles:
 
     @property
     def formatted(self) -> bool:
-        """Whether the data directory says which cluster and node it belongs to: what formatting writes last."""
+        """Whether formatting got to its end."""
         with contextlib.suppress(FileNotFoundError):
-            stated = (self.data / "meta.properties").read_text(encoding="utf-8", errors="replace")
-            return all(f"\n{key}=" in f"\n{stated}" for key in ("cluster.id", "node.id", "version"))
+            stated = self.meta.read_text(encoding="utf-8", errors="replace")
+            return all(f"\n{key}=" in f"\n{stated}" for key in ("cluster.id", "node.id", "directory.id", "version"))
         return False
 
 
@@ -125,7 +124,7 @@ class Broker:
         Raises:
             EmbeddedKafkaError: Apache Kafka's own tool refused.
         """
-        (self.files.data / "meta.properties").unlink(missing_ok=True)
+        self.files.meta.unlink(missing_ok=True)
         added = [part for user in scram_users for part in ("--add-scram", user)]
         command = self._command(
             "kafka.tools.StorageTool",
@@ -145,6 +144,18 @@ class Broker:
         if done.returncode != 0:
             message = f"cannot format {self.files.data}: {(done.stdout + done.stderr).strip()}"
             raise EmbeddedKafkaError(message)
+
+    def format_like(self, formatted: NodeFiles) -> None:
+        """Format as a copy of another broker's fresh data directory, which costs no start of a Java machine.
+
+        What the format tool writes is the same for every broker of a cluster, except for two ids.
+        """
+        shutil.rmtree(self.files.data, ignore_errors=True)
+        shutil.copytree(formatted.data, self.files.data)
+        stated = formatted.meta.read_text(encoding="utf-8")
+        stated = re.sub(r"(?m)^node\.id=.*$", f"node.id={self.node_id}", stated)
+        stated = re.sub(r"(?m)^directory\.id=.*$", f"directory.id={random_kafka_id()}", stated)
+        self.files.meta.write_text(stated, encoding="utf-8")
 
     def start(self, owner_pid: int, stop_s: float = STOP_S) -> None:
         """Start the process and return at once; it ends when the process `owner_pid` ends."""
@@ -199,6 +210,13 @@ class Broker:
         """Wait for the end after `request_stop`; the leash kills a broker that takes longer than `stop_s`."""
         self._wait(stop_s + LEASH_MARGIN_S)
 
+    def end_now(self) -> None:
+        """End it at once, started or still starting; harmless when it does not run."""
+        stop_leftover(self.files)
+        if self._leash is not None:
+            self._leash.kill()  # one that has not written its pid file yet; the kernel ends what it started
+            self._leash.wait()
+
     def failure(self) -> str:
         """Return the most telling line of the logs of a broker that ended by itself."""
         lines = [line for file in (self.files.console, self.files.log) for line in _tail(file)]
@@ -215,18 +233,21 @@ class Broker:
         try:
             self._leash.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            stop_leftover(self.files)
-            self._leash.wait()
+            self.end_now()
 
     def _command(self, main_class: str, *arguments: str) -> list[str]:
         logging = self.files.directory / "log4j2.properties"
         options = (
-            *JVM_OPTIONS,
             f"-Xmx{self._heap_mib}m",
             f"-Dlog4j2.configurationFile=file:{logging}",
             f"-Dkafka.log={self.files.log}",
         )
         return self._runtime.command(main_class, *arguments, options=options)
+
+
+def random_kafka_id() -> str:
+    """Return an id as Kafka makes them: 128 random bits as 22 characters that do not start with a dash."""
+    return "k" + urlsafe_b64encode(secrets.token_bytes(16)).decode("ascii")[1:22]
 
 
 def stop_leftover(files: NodeFiles) -> bool:

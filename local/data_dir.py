@@ -4,13 +4,11 @@ import fcntl
 import json
 import secrets
 import shutil
-import uuid
-from base64 import urlsafe_b64encode
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from local.broker import NodeFiles
+from local.broker import NodeFiles, random_kafka_id
 from local.errors import EmbeddedKafkaError
 from local.security import Scram
 
@@ -125,7 +123,7 @@ class DataDir:
         for node in self.existing_nodes():
             shutil.rmtree(node.data, ignore_errors=True)
         identity = Identity(
-            cluster_id=urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=").replace("-", "_"),
+            cluster_id=random_kafka_id(),
             brokers=brokers,
             username=None if security is None else security.username,
             password=None if security is None else security.password or secrets.token_urlsafe(24),

@@ -30,7 +30,7 @@ def install(*, cache_dir: Path | None = None, repository: str | None = None, say
     """
     cache = default_cache_dir() if cache_dir is None else cache_dir
     runtime = installed(cache) or fetch(cache, repository=repository, say=say)
-    if runtime.options:
+    if runtime.fast:
         return runtime
     with cache_lock(cache):
         if not aot_cache_path(cache).exists():
@@ -46,7 +46,7 @@ def _train(runtime: Runtime, cache_file: Path) -> None:
     """
     partial = cache_file.with_suffix(f".partial{cache_file.suffix}")
     partial.unlink(missing_ok=True)
-    recording = replace(runtime, options=(f"-XX:AOTCacheOutput={partial}",))
+    recording = replace(runtime, options=(*runtime.options, f"-XX:AOTCacheOutput={partial}"))
     try:
         with (
             tempfile.TemporaryDirectory(prefix="tailmark-kafka-") as directory,

