@@ -1,4 +1,4 @@
-"""The three channels of one step: what each measures in every direction, and where their sum crosses a target."""
+"""The channels of one step: what each measures in every direction, and where their surprises add up to a target."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 FARTHEST: Final = 1e6
 """Bound of every statistic, in units of scale, so that no square of one overflows single precision."""
 
-_NEWTON_STEPS: Final = 3
+_NEWTON_STEPS: Final = 2
 
 
 @dataclass(slots=True)
 class Channels:
-    """Linear statistics of a directed value, one for each channel, direction and series, and how surprising they are.
+    """Linear statistics of a directed value, one for each channel, direction and series.
 
     A *directed* value is the value where up is watched and its negative where down is, so that every statistic
     increases with it.
@@ -30,39 +30,40 @@ class Channels:
     Attributes:
         centre: Shape (channels, directions, n): the directed value at which the statistic is 0.
         width: Shape (channels, directions, n), positive: the distance from there at which it is 1.
-        fits: Surprise of a statistic, same shape.
     """
 
     centre: Floats
     width: Floats
-    fits: TailCurves
 
     def statistics(self, directed: Floats) -> Floats:
         """Measure directed values of shape (directions, n) in every channel."""
-        return np.minimum(np.maximum((directed - self.centre) / self.width, -FARTHEST), FARTHEST)
+        statistics = directed - self.centre
+        statistics /= self.width
+        np.minimum(np.maximum(statistics, -FARTHEST, out=statistics), FARTHEST, out=statistics)
+        return statistics
 
-    def crossing(self, target: Floats) -> Floats:
+    def crossing(self, fits: TailCurves, thirds: Floats, target: Floats) -> Floats:
         """Find the directed values at which the surprises of the channels add up to a target.
 
-        The sum reaches the target no earlier than where the first channel reaches a third of it, and no later than
-        where the last one does or the first one reaches all of it. Between those Newton's method starts from below; the
-        sum is mostly concave, so it approaches from there and a few steps are enough for a band. Whoever decides by the
-        band and not by the sum decides what is drawn.
+        The sum can't reach the target before the first channel reaches a third of it; there Newton's method starts. The
+        sum is mostly concave, so it approaches from below, and two steps come within a tenth of a scale nine times
+        in ten (measured against bisection). That is enough for a band, as long as the band is what decides.
 
         Args:
+            fits: How surprising a statistic is, shape (channels, directions, n).
+            thirds: Same shape: the statistic whose surprise is the target over the number of channels.
             target: Shape (directions, n), positive.
 
         Returns:
             Shape (directions, n).
         """
-        thirds = self.fits.statistic(target / len(self.centre)) * self.width + self.centre
-        wholes = self.fits.statistic(target) * self.width + self.centre
-        left = thirds.min(axis=0)
-        right = np.minimum(thirds.max(axis=0), wholes.min(axis=0))
-        value: Floats = left
+        per_width = 1 / self.width
+        value: Floats = np.minimum.reduce(thirds * self.width + self.centre, axis=0)
+        first = value
         for _ in range(_NEWTON_STEPS):
-            statistic = (value - self.centre) / self.width
-            missing = target - self.fits.surprise(statistic).sum(axis=0)
-            slope = (self.fits.slope(statistic) / self.width).sum(axis=0)
-            value = np.minimum(np.maximum(value + missing / slope, left), right)
+            surprise, slope = fits.surprise_and_slope((value - self.centre) * per_width)
+            slope *= per_width
+            missing = target - np.add.reduce(surprise, axis=0)
+            missing /= np.add.reduce(slope, axis=0)
+            value = np.maximum(value + missing, first)
         return value

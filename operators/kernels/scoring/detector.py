@@ -31,8 +31,12 @@ CHANNELS: Final = ("residual", "jump", "record")
 _KIND: Final = "detector"
 _VERSION: Final = 1
 
-_LEVEL, _BASE, _RECENT, _SPREAD, _HIGH, _LOW, _SEEN, _SETTLED, _AWAY, _RING = range(10)
-"""Rows of the level array; from `_RING` on the values of the last steps, which the current one shares data with."""
+_LEVEL, _BASE, _SPREAD, _SETTLED, _SEEN, _SPREAD_AGE, _RECENT, _HIGHEST, _LOWEST, _AWAY, _RING = range(11)
+"""Rows of the level array; from `_RING` on the values of the last steps, which the current one shares data with.
+
+The first three rows are means, the next three the number of steps that each is made of: one expression updates all.
+The lowest value is held negated, so that one expression updates both ends.
+"""
 
 _SPREAD_TO_SCALE: Final = 1.2533
 """Standard deviation of a Gaussian over its mean absolute deviation."""
@@ -119,6 +123,16 @@ class Verdicts:
 
 
 @dataclass(slots=True)
+class _Fits:
+    """What follows from the tails alone: surprises of the channels and of their sum, and where the score is 1."""
+
+    channels: TailCurves
+    total: TailCurves
+    target: Floats
+    thirds: Floats
+
+
+@dataclass(slots=True)
 class _Observation:
     """One step's values beside what was expected of them; all of shape (signals, n)."""
 
@@ -146,6 +160,9 @@ class Detector:
         self._levels: Floats = self._fresh_levels[..., :0]
         self._tails: Floats = self._fresh_tails[..., :0]
         self._season = Season(config.season, config.steps_per_day)
+        self._fits: _Fits | None = None
+        memories = (config.level_windows, config.base_windows, config.spread_windows)
+        self._memories = (np.array(memories, self._dtype) * config.overlap).reshape(-1, 1, 1)
         self._surprise = np.full((1, 1), config.surprise, self._dtype)
         self._prior_shape = np.array(_PRIOR_SHAPES, self._dtype).reshape(-1, 1, 1)
         self._least = np.array(_LEAST_THRESHOLDS, self._dtype).reshape(-1, 1, 1)
@@ -169,6 +186,7 @@ class Detector:
         self._levels = np.concatenate((self._levels, self._fresh_levels), axis=-1).take(carry, axis=-1)
         self._tails = np.concatenate((self._tails, self._fresh_tails), axis=-1).take(carry, axis=-1)
         self._season.align(carry)
+        self._fits = None
 
     def step(
         self, values: Floats, *, widen: Floats | float, floor: Floats | float, step: int, phase: float | Floats
@@ -188,25 +206,22 @@ class Detector:
         """
         config, levels = self.config, self._levels
         now = self._observe(values, widen, floor, phase)
-        fits = curves(config.tail, self._tails, self._prior_shape)
-        channels = self._channels(now, fits.select(slice(0, len(CHANNELS))))
-        summed = fits.select(len(CHANNELS))
+        fits = self._fits if self._fits is not None else self._fit()
+        channels = self._channels(now)
         statistics = np.empty(self._tails.shape[1:], self._dtype)
         statistics[:-1] = channels.statistics(self._directed(now.value))
-        np.add.reduce(channels.fits.surprise(statistics[:-1]), axis=0, out=statistics[-1])
-        edge = channels.crossing(summed.statistic(self._surprise))
+        np.add.reduce(fits.channels.surprise(statistics[:-1]), axis=0, out=statistics[-1])
+        edge = channels.crossing(fits.channels, fits.thirds, fits.target)
         np.negative(edge[config.signals :], out=edge[config.signals :])
         warming = levels[_SEEN] < config.warm_steps
         ready = self._both(now.present * ~warming)
-        score = summed.surprise(statistics[-1]) * ready / config.surprise
+        score = fits.total.surprise(statistics[-1]) * ready
+        score *= 1 / config.surprise
+        edge[ready == 0] = np.nan
         worst = self._worst(score)
-        verdicts = Verdicts(
-            score, worst, np.where(ready > 0, edge, np.nan), now.expected, levels[_BASE] + now.profile, warming
-        )
-        weight = now.present / config.overlap
-        age = levels[_SEEN] / config.overlap
-        doubt = weight * np.where(worst >= 1, config.anomalous_weight, 1) / (levels[_AWAY] + 1)
-        learn(config.tail, self._tails, statistics, least=self._least, weight=self._both(doubt), age=self._both(age))
+        verdicts = Verdicts(score, worst, edge, now.expected, levels[_BASE] + now.profile, warming)
+        if step % config.overlap == 0:
+            self._learn_tails(now, statistics, worst)
         self._learn(now, warming, worst >= 1, step, phase)
         return verdicts
 
@@ -248,28 +263,49 @@ class Detector:
         value = np.where(known, bounded, levels[_LEVEL]).astype(dtype, copy=False)
         first = present > levels[_SEEN]
         if first.any():
-            for row in (_LEVEL, _BASE, _RECENT, _HIGH, _LOW):
+            for row in (_LEVEL, _BASE, _RECENT, _HIGHEST):
                 np.copyto(levels[row], value, where=first)
+            np.copyto(levels[_LOWEST], -value, where=first)
         profile = self._season.expected(phase)
         expected = levels[_LEVEL] + profile
         least = np.maximum(np.abs(expected) * self.config.relative_floor, floor)
         scale = np.maximum(levels[_SPREAD] * (widen * _SPREAD_TO_SCALE), least).astype(dtype, copy=False)
         return _Observation(value, present, profile, expected, scale, widen)
 
-    def _channels(self, now: _Observation, fits: TailCurves) -> Channels:
+    def _channels(self, now: _Observation) -> Channels:
+        """Place the channels of every direction; see `Channels`."""
         levels, signals = self._levels, self.config.signals
         down = slice(signals - self.config.downward, signals)
         centre = np.empty((len(CHANNELS), signals + self.config.downward, levels.shape[-1]), self._dtype)
         centre[0, :signals] = now.expected
-        centre[1, :signals] = levels[_RECENT]
-        centre[2, :signals] = levels[_HIGH]
+        centre[1:, :signals] = levels[_RECENT : _HIGHEST + 1]
         np.negative(centre[:2, down], out=centre[:2, signals:])
-        np.negative(levels[_LOW, down], out=centre[2, signals:])
+        centre[2, signals:] = levels[_LOWEST, down]
         width = np.empty_like(centre)
         width[:2, :signals] = now.scale
-        width[2, :signals] = levels[_HIGH] - levels[_LOW] + now.scale
+        np.add(levels[_HIGHEST] + levels[_LOWEST], now.scale, out=width[2, :signals])
         width[:, signals:] = width[:, down]
-        return Channels(centre, width, fits)
+        return Channels(centre, width)
+
+    def _fit(self) -> _Fits:
+        """Derive the surprise functions from the tails; they hold until the tails learn again."""
+        fits = curves(self.config.tail, self._tails, self._prior_shape)
+        channels, total = fits.select(slice(0, len(CHANNELS))), fits.select(len(CHANNELS))
+        target = total.statistic(self._surprise)
+        self._fits = _Fits(channels, total, target, channels.statistic(target / len(CHANNELS)))
+        return self._fits
+
+    def _learn_tails(self, now: _Observation, statistics: Floats, worst: Floats) -> None:
+        """Learn one step's statistics; called for steps that share no data with each other.
+
+        A run of values that are away from the level is one event, not many: the farther into it, the less it teaches.
+        """
+        levels, config = self._levels, self.config
+        weight = now.present / (levels[_AWAY] + 1)
+        weight[worst >= 1] *= config.anomalous_weight
+        age = self._both(levels[_SEEN] * (1 / config.overlap))
+        learn(config.tail, self._tails, statistics, least=self._least, weight=self._both(weight), age=age)
+        self._fits = None
 
     def _learn(
         self,
@@ -280,50 +316,65 @@ class Detector:
         phase: float | Floats,
     ) -> None:
         """Update everything but the tails with one step's values."""
-        levels, config, overlap = self._levels, self.config, self.config.overlap
-        reach = now.scale * np.where(warming, _UNBOUNDED, config.clip).astype(self._dtype)
-        residual = now.value - now.expected
-        far = (np.abs(residual) > reach) | anomalous
-        residual = np.minimum(np.maximum(residual, -reach), reach)
-        trusted = now.present * (1 - far * (1 - config.anomalous_weight)).astype(self._dtype)
-        self._season.learn(phase, residual, trusted / overlap, levels[_SEEN])
-        seen = levels[_SEEN] + 1
-        settled = levels[_SETTLED] + 1
-        change = residual * trusted
-        levels[_LEVEL] += change * np.maximum(1 / (config.level_windows * overlap), 1 / settled)
-        levels[_BASE] += change * np.maximum(1 / (config.base_windows * overlap), 1 / seen)
-        pace = trusted / np.minimum(seen + config.prior_windows * overlap, config.spread_windows * overlap)
-        levels[_SPREAD] += (np.abs(residual) / now.widen - levels[_SPREAD]) * pace
-        shrink = (levels[_HIGH] - levels[_LOW]) * now.present * (1 / (config.record_windows * overlap))
-        share = np.where(far, trusted / overlap, 1)
-        levels[_HIGH] += np.maximum(now.value - levels[_HIGH], -shrink) * share
-        levels[_LOW] += np.minimum(now.value - levels[_LOW], shrink) * share
-        levels[_SEEN] = seen - 1 + now.present
-        levels[_SETTLED] = settled - 1 + now.present
+        levels, config = self._levels, self.config
+        reach = now.scale * config.clip
+        reach[warming] = _UNBOUNDED
+        change = np.empty((3, *reach.shape), self._dtype)
+        residual = np.subtract(now.value, now.expected, out=change[0])
+        far = np.abs(residual) > reach
+        far |= anomalous
+        np.minimum(np.maximum(residual, -reach, out=residual), reach, out=residual)
+        trusted = now.present.copy()
+        trusted[far] *= config.anomalous_weight
+        self._season.learn(phase, residual, trusted, levels[_SEEN])
+        change[1] = residual
+        np.subtract(np.abs(residual) / now.widen, levels[_SPREAD], out=change[2])
+        ages = levels[_SETTLED : _SPREAD_AGE + 1]
+        change *= trusted
+        change /= np.minimum(ages + 1, self._memories)
+        levels[_LEVEL : _SPREAD + 1] += change
+        ages += now.present
+        self._stretch(now, far)
         self._remember(now, step, trusted)
         self._absorb(now, far)
 
-    def _absorb(self, now: _Observation, far: NDArray[np.bool_]) -> None:
-        """Make the recent mean the level of series that have stayed away from it for long enough."""
-        away = np.maximum(self._levels[_AWAY] + (far * 2.0 - 1.0) * now.present, 0)
-        absorbed = away >= self.config.absorb_steps
-        if absorbed.any():
-            levels = self._levels
-            np.copyto(levels[_LEVEL], now.value - now.profile, where=absorbed)
-            np.copyto(levels[_RECENT], now.value, where=absorbed)
-            np.maximum(levels[_HIGH], now.value, out=levels[_HIGH], where=absorbed)
-            np.minimum(levels[_LOW], now.value, out=levels[_LOW], where=absorbed)
-            np.copyto(levels[_SETTLED], self.config.overlap, where=absorbed)
-            away[absorbed] = 0
-        self._levels[_AWAY] = away
+    def _stretch(self, now: _Observation, far: NDArray[np.bool_]) -> None:
+        """Move the ends of what was seen to a value beyond them, slowly while it is away; else a little inwards."""
+        config, ends = self.config, self._levels[_HIGHEST : _LOWEST + 1]
+        beyond = np.stack((now.value, -now.value))
+        beyond -= ends
+        inwards = (ends[0] + ends[1]) * now.present
+        inwards *= -1 / (config.record_windows * config.overlap)
+        np.maximum(beyond, inwards, out=beyond)
+        beyond[:, far] *= config.anomalous_weight / config.overlap
+        ends += beyond
 
     def _remember(self, now: _Observation, step: int, trusted: Floats) -> None:
         """Let the value that no longer shares data with the next step enter the recent mean, and keep this one."""
         levels, overlap = self._levels, self.config.overlap
         leaving = levels[_RING + step % overlap]
-        change = np.where(np.isfinite(leaving), leaving - levels[_RECENT], 0) * trusted
-        levels[_RECENT] += change * (1 / (self.config.recent_windows * overlap))
-        leaving[:] = np.where(now.present > 0, now.value, np.nan)
+        change = leaving - levels[_RECENT]
+        change *= trusted
+        change *= 1 / (self.config.recent_windows * overlap)
+        change[np.isnan(change)] = 0
+        levels[_RECENT] += change
+        leaving[:] = now.value
+        leaving[now.present == 0] = np.nan
+
+    def _absorb(self, now: _Observation, far: NDArray[np.bool_]) -> None:
+        """Make the present value the new normal of series that have stayed away from the old one for long enough."""
+        levels = self._levels
+        away = levels[_AWAY]
+        away += np.where(far, now.present, -now.present)
+        np.maximum(away, 0, out=away)
+        absorbed = away >= self.config.absorb_steps
+        if absorbed.any():
+            np.copyto(levels[_LEVEL], now.value - now.profile, where=absorbed)
+            np.copyto(levels[_RECENT], now.value, where=absorbed)
+            np.maximum(levels[_HIGHEST], now.value, out=levels[_HIGHEST], where=absorbed)
+            np.maximum(levels[_LOWEST], -now.value, out=levels[_LOWEST], where=absorbed)
+            np.copyto(levels[_SETTLED], self.config.overlap, where=absorbed)
+            away[absorbed] = 0
 
     def _worst(self, score: Floats) -> Floats:
         """Return the larger score of a signal's directions: shape (signals, n)."""
@@ -345,6 +396,7 @@ class Detector:
         config = self.config
         fresh = np.zeros((_RING + config.overlap, config.signals, 1), self._dtype)
         fresh[_SPREAD, :, 0] = config.prior_spread
+        fresh[_SPREAD_AGE] = config.prior_windows * config.overlap
         fresh[_RING:] = np.nan
         return fresh
 

@@ -67,6 +67,7 @@ class TailCurves:
         rise: Slope below the threshold.
         bend: Shape over scale of the generalised Pareto tail.
         gain: 1 / (shape * ln 10): surprise for each unit of the tail's logarithm.
+        steepest: Slope just above the threshold.
     """
 
     threshold: Floats
@@ -74,12 +75,34 @@ class TailCurves:
     rise: Floats
     bend: Floats
     gain: Floats
+    steepest: Floats
 
     def surprise(self, statistic: Floats) -> Floats:
         """Return -log10 of the tail probability of each statistic; 0 at and below 0."""
         body = np.minimum(np.maximum(statistic, 0), self.threshold)
-        excess = np.maximum(statistic - self.threshold, 0)
-        return body * self.rise + np.log(excess * self.bend + 1) * self.gain
+        tail = np.maximum(statistic - self.threshold, 0)
+        tail *= self.bend
+        tail += 1
+        np.log(tail, out=tail)
+        tail *= self.gain
+        body *= self.rise
+        body += tail
+        return body
+
+    def surprise_and_slope(self, statistic: Floats) -> tuple[Floats, Floats]:
+        """Return the same, and its derivative."""
+        body = np.minimum(np.maximum(statistic, 0), self.threshold)
+        tail = statistic - self.threshold
+        above = tail > 0
+        np.maximum(tail, 0, out=tail)
+        tail *= self.bend
+        tail += 1
+        slope = np.where(above, self.steepest / tail, self.rise)
+        np.log(tail, out=tail)
+        tail *= self.gain
+        body *= self.rise
+        body += tail
+        return body, slope
 
     def statistic(self, surprise: Floats) -> Floats:
         """Return the statistic that has the given surprise (the inverse of `surprise`)."""
@@ -89,15 +112,10 @@ class TailCurves:
             + np.expm1(np.minimum(above, _LARGEST_SURPRISE)) / self.bend
         )
 
-    def slope(self, statistic: Floats) -> Floats:
-        """Return the derivative of `surprise`."""
-        excess = statistic - self.threshold
-        tail = self.gain * self.bend / (np.maximum(excess, 0) * self.bend + 1)
-        return np.where(excess > 0, tail, self.rise)
-
     def select(self, rows: slice | int) -> TailCurves:
         """Return the curves of some of the fits, as views."""
-        return TailCurves(self.threshold[rows], self.knee[rows], self.rise[rows], self.bend[rows], self.gain[rows])
+        parts = (self.threshold, self.knee, self.rise, self.bend, self.gain, self.steepest)
+        return TailCurves(*(part[rows] for part in parts))
 
 
 def starting(config: TailConfig, thresholds: NDArray[np.float64], excesses: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -133,7 +151,9 @@ def curves(config: TailConfig, tails: Floats, prior_shape: Floats) -> TailCurves
     shape = prior_shape + trust * (fitted - prior_shape)
     shape = np.minimum(np.maximum(shape, _LIGHTEST_SHAPE), config.heaviest_shape)
     knee = -np.log10(rate)
-    return TailCurves(threshold, knee, knee / threshold, shape / (mean * (1 - shape)), 1 / (shape * _LN10))
+    bend = shape / (mean * (1 - shape))
+    gain = 1 / (shape * _LN10)
+    return TailCurves(threshold.copy(), knee, knee / threshold, bend, gain, bend * gain)
 
 
 def learn(config: TailConfig, tails: Floats, statistic: Floats, *, least: Floats, weight: Floats, age: Floats) -> None:
