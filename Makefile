@@ -48,13 +48,14 @@ $(READY): requirements.lock pyproject.toml
 	if [ -x $(BIN)/python ] && $(BIN)/python -c '$(SUPPORTED)' >/dev/null 2>&1; then \
 		python=; \
 	elif [ -z "$$python" ]; then \
-		$(MAKE) --no-print-directory $(UV_VENV)/bin/uv; \
-		echo 'setup: neither Python 3.11 nor 3.12 is here: uv fetches one to .cache/python'; \
+		$(MAKE) --silent $(UV_VENV)/bin/uv; \
 		export UV_PYTHON_INSTALL_DIR="$$PWD/.cache/python"; \
-		$(UV_VENV)/bin/uv python install --no-bin --no-progress 3.12 || { \
-			echo 'setup: uv could not fetch Python 3.12, see above; install Python 3.11 or 3.12 with venv, then run make setup' >&2; \
-			exit 1; }; \
-		python=$$($(UV_VENV)/bin/uv python find --managed-python 3.12); \
+		python=$$($(UV_VENV)/bin/uv python find '>=3.11,<3.13' 2>/dev/null) || { \
+			echo 'setup: neither Python 3.11 nor 3.12 is here: uv fetches one to .cache/python'; \
+			$(UV_VENV)/bin/uv python install --no-bin --no-progress 3.12 || { \
+				echo 'setup: uv could not fetch Python 3.12, see above; install 3.11 or 3.12, then make setup' >&2; \
+				exit 1; }; \
+			python=$$($(UV_VENV)/bin/uv python find 3.12); }; \
 	fi; \
 	if [ -n "$$python" ]; then \
 		echo "setup: $$("$$python" --version) at $$python makes $(VENV)"; \
