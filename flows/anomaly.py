@@ -1,17 +1,19 @@
 """Events in; windows, scores, alerts, dead letters and a Prometheus page out.
 
-Run it with `python -m bytewax.run flows.anomaly`.
+python -m bytewax.run flows.anomaly -r recovery -s 5 -b 0
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
 from flows.settings import Settings, load_settings
+from flows.startup import one_line_errors, recover, source_of
 from operators.alert import alert
 from operators.kernels.episodes import EpisodeConfig
-from operators.kernels.intake import IntakeRules
 from operators.kernels.scoring import ScoringConfig
 from operators.kernels.windows import WindowRules
 from operators.score import score
@@ -21,37 +23,62 @@ from operators.window import window
 from sinks.encoding import ALERT_HEADERS, WINDOW_HEADERS, alert_states_of, alerts_of, dead_letters_of, windows_of
 from sinks.kafka import ExactlyOnceKafkaSink
 from sinks.topics import OutputTopic, ensure_topics
-from sources.drain import Drain
-from sources.kafka import KafkaEventSource
 
-FLOW = "anomaly"
+FLOW: Final = "anomaly"
+"""Name of the flow: with the names of its steps the address of its state."""
 
 
 def flow(settings: Settings | None = None) -> Dataflow:
-    settings = settings or load_settings()
-    drain = Drain()
-    drain.on_signals()
-    client = settings.client()
-    w = settings.window
-    topics = settings.kafka.topics
+    """Wire the anomaly flow.
+
+    Args:
+        settings: What is set; read from the environment when None.
+
+    Returns:
+        The dataflow, ready to be run: topics exist, state is safe to resume from.
+
+    Raises:
+        SystemExit: 2 when a setting is impossible, 1 when Kafka, a topic or the state is not usable.
+    """
+    with one_line_errors():
+        return _wired(settings or load_settings())
+
+
+def _wired(settings: Settings) -> Dataflow:
+    topics, span = settings.kafka.topics, settings.window
     vitals = Vitals(FLOW, topics.events)
-    parts = ensure_topics(client, [OutputTopic(topics.windows), OutputTopic(topics.alerts), OutputTopic(topics.alerts_state, compacted=True), OutputTopic(topics.dead_letter, holds=topics.events)])
-    source = KafkaEventSource(
-        client, topics.events, settings.kafka.group_for(FLOW), settings.kafka.source_shards, w.shards,
-        IntakeRules(w.slide_ms, w.allowed_lateness_ms, settings.events.max_future_ms), w.idle_after_ms,
-        settings.events.max_bytes, settings.kafka.stop_at_end, lambda: drain.requested, vitals,
+    source = source_of(settings, FLOW, vitals)
+    partitions = recover(settings, FLOW, ensure_topics(settings.client(), _outputs(settings)))
+    rules = WindowRules(span.length_ms, span.slide_ms, span.series_ttl_ms, span.max_series)
+    policy = EpisodeConfig.for_windows(length_ms=span.length_ms, slide_ms=span.slide_ms)
+
+    def topic(name: str, headers: tuple[tuple[str, bytes], ...] = ()) -> ExactlyOnceKafkaSink:
+        return ExactlyOnceKafkaSink(settings.client(), FLOW, name, partitions[name], headers=headers)
+
+    graph = Dataflow(FLOW)
+    events = op.input("events", graph, source)
+    windows = window("window", shard("shard", events, shards=span.shards), rules=rules, vitals=vitals)
+    scored = score(
+        "score", windows, config=ScoringConfig(), slide_ms=span.slide_ms, length_ms=span.length_ms, vitals=vitals
     )
-    def sink(topic, headers=()):
-        return ExactlyOnceKafkaSink(client, FLOW, topic, parts[topic], headers=headers)
-    f = Dataflow(FLOW)
-    events = op.input("events", f, source)
-    dead = op.flat_map("dead_letters", events, dead_letters_of)
-    op.output("dead_letter", dead, sink(topics.dead_letter))
-    s = shard("shard", events, shards=w.shards)
-    wd = window("window", s, rules=WindowRules(w.length_ms, w.slide_ms, w.series_ttl_ms, w.max_series), vitals=vitals)
-    sc = score("score", wd, config=ScoringConfig(), slide_ms=w.slide_ms, length_ms=w.length_ms, vitals=vitals)
-    al = alert("alert", sc, config=EpisodeConfig(length_ms=w.length_ms, slide_ms=w.slide_ms), vitals=vitals)
-    op.output("windows", op.flat_map_batch("encode_windows", sc, windows_of(parts[topics.windows])), sink(topics.windows, WINDOW_HEADERS))
-    op.output("alerts", op.flat_map_batch("encode_alerts", al, alerts_of(parts[topics.alerts])), sink(topics.alerts, ALERT_HEADERS))
-    op.output("alerts_state", op.flat_map_batch("encode_alert_states", al, alert_states_of(parts[topics.alerts_state])), sink(topics.alerts_state, ALERT_HEADERS))
-    return f
+    alerts = alert("alert", scored, config=policy, vitals=vitals)
+
+    dead_letters = op.flat_map("dead_letters_of", events, dead_letters_of)
+    window_records = op.flat_map_batch("windows_of", scored, windows_of(partitions[topics.windows]))
+    alert_records = op.flat_map_batch("alerts_of", alerts, alerts_of(partitions[topics.alerts]))
+    alert_states = op.flat_map_batch("alert_states_of", alerts, alert_states_of(partitions[topics.alerts_state]))
+    op.output("dead_letters", dead_letters, topic(topics.dead_letter))
+    op.output("windows", window_records, topic(topics.windows, WINDOW_HEADERS))
+    op.output("alerts", alert_records, topic(topics.alerts, ALERT_HEADERS))
+    op.output("alert_states", alert_states, topic(topics.alerts_state, ALERT_HEADERS))
+    return graph
+
+
+def _outputs(settings: Settings) -> list[OutputTopic]:
+    topics = settings.kafka.topics
+    return [
+        OutputTopic(topics.windows),
+        OutputTopic(topics.alerts),
+        OutputTopic(topics.alerts_state, compacted=True),
+        OutputTopic(topics.dead_letter, holds=topics.events),
+    ]

@@ -1,0 +1,114 @@
+"""What every flow does before it reads anything, and how it says in one line that it can't."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from flows.settings import SettingsError
+from operators.kernels.codec import StateError
+from operators.kernels.intake import IntakeRules
+from operators.kernels.mapping import mapped_decoder
+from sinks.clients import OutputError
+from sources.drain import Drain
+from sources.errors import SourceError
+from sources.kafka import KafkaEventSource
+from sources.recovery import RecoveryError, recovery_of_run
+from sources.topic import partitions_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from flows.settings import Settings
+    from operators.vitals import Vitals
+
+EXIT_FAILURE: Final = 1
+EXIT_BAD_SETTINGS: Final = 2
+
+_OURS: Final = (SettingsError, RecoveryError, SourceError, OutputError, StateError)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what a person can mend into one line on stderr: exit 2 for bad settings, 1 for anything else.
+
+    What happens later, while the flow runs, gets the same line: Bytewax passes it on wrapped in an error of its own.
+    """
+    sys.excepthook = _explain
+    try:
+        yield
+    except _OURS as error:
+        _say(error)
+        raise SystemExit(EXIT_BAD_SETTINGS if isinstance(error, SettingsError) else EXIT_FAILURE) from None
+
+
+def _explain(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Print an uncaught error: one line when it is ours, all of it when it is a bug."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, _OURS):
+            _say(cause)
+            return
+        cause = cause.__cause__ or cause.__context__
+    sys.__excepthook__(kind, error, traceback)
+
+
+def _say(error: BaseException) -> None:
+    print(f"tailmark: {error}", file=sys.stderr)  # noqa: T201 - the one line that the person on call reads
+
+
+def source_of(settings: Settings, flow: str, vitals: Vitals) -> KafkaEventSource:
+    """Make the source of a flow, which ends cleanly on SIGTERM and SIGINT.
+
+    Raises:
+        SourceError: Kafka does not answer, or there is no topic to read.
+    """
+    drain = Drain()
+    drain.on_signals()
+    client, kafka, span, events = settings.client(), settings.kafka, settings.window, settings.events
+    partitions_of(client, kafka.topics.events)
+    return KafkaEventSource(
+        client=client,
+        topic=kafka.topics.events,
+        group_id=kafka.group_for(flow),
+        sources=kafka.source_shards,
+        shards=span.shards,
+        rules=IntakeRules(span.slide_ms, span.allowed_lateness_ms, events.max_future_ms),
+        idle_after_ms=span.idle_after_ms,
+        max_bytes=events.max_bytes,
+        stop_at_end=kafka.stop_at_end,
+        stopping=lambda: drain.requested,
+        vitals=vitals,
+        decode_event=mapped_decoder(events.fields, events.timestamp_unit, events.latency_unit),
+    )
+
+
+def recover(settings: Settings, flow: str, output_partitions: Mapping[str, int]) -> Mapping[str, int]:
+    """Make the recovery directory that Bytewax was given safe to resume from.
+
+    Args:
+        settings: Those that the state depends on are written beside it, and must not change.
+        flow: Name of the flow.
+        output_partitions: Partitions of each output topic now.
+
+    Returns:
+        Partitions of each output topic to write to: those it had when the state began.
+
+    Raises:
+        RecoveryError: The flow must not start on this directory.
+    """
+    span, kafka = settings.window, settings.kafka
+    recovery = recovery_of_run(
+        settings={
+            "flow": flow,
+            "kafka.topics.events": kafka.topics.events,
+            "kafka.source_shards": kafka.source_shards,
+            "window.length_ms": span.length_ms,
+            "window.slide_ms": span.slide_ms,
+            "window.shards": span.shards,
+        },
+        constants=output_partitions,
+    )
+    return output_partitions if recovery is None else recovery.constants

@@ -1,0 +1,219 @@
+"""What is an event, what is not and why, in every encoding and with every mapping."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.kernels.decode import EventDecoder, Reject
+from operators.kernels.intake import NO_TIME_MS, Intake, IntakeRules, take
+from operators.kernels.mapping import mapped_decoder
+from operators.kernels.series import SeriesTable
+from tests.dirty_log import START_MS, event
+
+GOOD = event(START_MS)
+RULES = IntakeRules(slide_ms=10_000, allowed_lateness_ms=5_000, max_future_ms=60_000)
+
+
+def intake(*values: bytes | None, kafka_ms: int = START_MS, max_bytes: int = 1_048_576) -> Intake:
+    decoder = EventDecoder(max_bytes=max_bytes)
+    table = SeriesTable(4)
+    return take(values, [kafka_ms] * len(values), NO_TIME_MS, rules=RULES, table=table, decoder=decoder)
+
+
+def reasons(rejects: list[Reject]) -> list[tuple[int, int | None, str, str]]:
+    return [(reject.record, reject.item, reject.stage, reject.reason) for reject in rejects]
+
+
+def fields(**changes: Any) -> bytes:
+    whole = {"timestamp_ms": START_MS, "service": "a", "latency_ms": 1.0, **changes}
+    return json.dumps({name: value for name, value in whole.items() if value is not ...}).encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "stage", "reason"),
+    [
+        (None, "decode", "empty_value"),
+        (b"", "decode", "empty_value"),
+        (b" \n ", "decode", "empty_value"),
+        (b"{", "decode", "malformed_json"),
+        (GOOD + b"}", "decode", "malformed_json"),
+        (b"\xef\xbb\xbf" + GOOD, "decode", "malformed_json"),
+        (GOOD[:-1] + b',"x":NaN}', "decode", "malformed_json"),
+        (GOOD[:-1] + b',"x":"\xff"}', "decode", "invalid_utf8"),
+        (b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "decode", "too_deep"),
+        (b"3", "decode", "not_an_object"),
+        (b"null", "decode", "not_an_object"),
+        (fields(timestamp_ms=...), "validate", "missing_field"),
+        (fields(service=...), "validate", "missing_field"),
+        (fields(latency_ms=...), "validate", "missing_field"),
+        (fields(timestamp_ms="now"), "validate", "wrong_type"),
+        (fields(timestamp_ms=START_MS + 0.5), "validate", "wrong_type"),
+        (fields(timestamp_ms=True), "validate", "wrong_type"),
+        (fields(latency_ms="1"), "validate", "wrong_type"),
+        (fields(latency_ms=None), "validate", "wrong_type"),
+        (fields(service=None), "validate", "wrong_type"),
+        (fields(endpoint=7), "validate", "wrong_type"),
+        (fields(status="200"), "validate", "wrong_type"),
+        (fields(heartbeat="yes"), "validate", "wrong_type"),
+        (fields(timestamp_ms=START_MS // 1000), "validate", "timestamp_too_old"),
+        (fields(timestamp_ms=-1), "validate", "timestamp_too_old"),
+        (fields(timestamp_ms=START_MS + 60_001), "validate", "timestamp_in_future"),
+        (fields(timestamp_ms=10**30), "validate", "out_of_range"),
+        (fields(latency_ms=-0.001), "validate", "out_of_range"),
+        (fields(latency_ms=10**400), "validate", "out_of_range"),
+        (fields(status=99), "validate", "out_of_range"),
+        (fields(status=600), "validate", "out_of_range"),
+        (fields(service=""), "validate", "wrong_length"),
+        (fields(service="x" * 129), "validate", "wrong_length"),
+        (fields(endpoint="x" * 257), "validate", "wrong_length"),
+        (b"x" * 2000, "decode", "too_large"),
+    ],
+)
+def test_bad_value_is_rejected_whole_with_its_reason(value: bytes | None, stage: str, reason: str) -> None:
+    got = intake(GOOD, value, GOOD, max_bytes=1000 if reason == "too_large" else 1_048_576)
+    assert reasons(got.rejects) == [(1, None, stage, reason)]
+    assert got.rejects[0].value == value
+    assert got.rejects[0].message
+    assert len(got.columns.code) == 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        fields(timestamp_ms=START_MS + 60_000),
+        fields(timestamp_ms=946_684_800_000),
+        fields(latency_ms=0),
+        fields(latency_ms=1e7),
+        fields(status=100),
+        fields(status=599),
+        fields(service="x" * 128, endpoint="y" * 256),
+        fields(service="münchen-🚀", endpoint="/ü?|&\n"),
+        fields(region="eu", nested={"deep": [1, {"er": None}]}),
+        b"\n " + GOOD + b"\r\n",
+        json.dumps(json.loads(GOOD), indent=2).encode(),
+        b"[" + GOOD + b"]",
+    ],
+)
+def test_unusual_event_counts(value: bytes) -> None:
+    got = intake(value)
+    assert (len(got.columns.code), got.rejects) == (1, [])
+
+
+def test_empty_array_is_no_event_and_no_dead_letter() -> None:
+    got = intake(b"[]", b" [ ] ")
+    assert (len(got.columns.code), got.rejects) == (0, [])
+
+
+def test_good_items_of_an_array_go_on_and_each_bad_one_is_rejected_with_its_own_bytes() -> None:
+    future = event(START_MS + 10**9)
+    got = intake(b"[" + b" , ".join([GOOD, b'{"a": 1}', future, GOOD, b"7", GOOD]) + b"]")
+    assert len(got.columns.code) == 3
+    assert reasons(got.rejects) == [
+        (0, 1, "validate", "missing_field"),
+        (0, 2, "validate", "timestamp_in_future"),
+        (0, 4, "decode", "not_an_object"),
+    ]
+    assert [reject.value for reject in got.rejects] == [b'{"a": 1}', future, b"7"]
+
+
+def test_lines_are_items_and_blank_lines_are_nothing() -> None:
+    got = intake(GOOD + b"\r\n\n" + b"oops\n" + b'"\xff"\n' + GOOD + b"\n")
+    assert len(got.columns.code) == 2
+    assert reasons(got.rejects) == [(0, 1, "decode", "malformed_json"), (0, 2, "decode", "invalid_utf8")]
+    assert got.rejects[0].value == b"oops"
+
+
+def test_lines_of_which_none_is_json_are_one_dead_letter() -> None:
+    text = b"Traceback:\n  line 1\n"
+    got = intake(text)
+    assert [(reject.item, reject.value) for reject in got.rejects] == [(None, text)]
+
+
+def test_array_of_ten_thousand_events_is_taken_and_a_value_of_the_largest_size_is_looked_into() -> None:
+    assert len(intake(b"[" + b",".join([GOOD] * 10_000) + b"]", max_bytes=2_000_000).columns.code) == 10_000
+    padded = GOOD[:-1] + b',"pad":"' + b"x" * (1_048_576 - len(GOOD) - 9) + b'"}'
+    assert len(padded) == 1_048_576
+    assert len(intake(padded).columns.code) == 1
+
+
+def test_latency_is_counted_in_whole_microseconds() -> None:
+    got = intake(*(fields(latency_ms=latency) for latency in (0.0004, 0.0006, 1.2345678, 1e7)))
+    assert got.columns.latency_us.tolist() == [0, 1, 1235, 10**10]
+
+
+def test_heartbeat_moves_time_and_is_counted_nowhere() -> None:
+    beat = json.dumps({"timestamp_ms": START_MS + 30_000, "heartbeat": True}).encode()
+    got = intake(beat, event(START_MS))
+    assert (got.heartbeats, got.late, len(got.columns.code)) == (1, 1, 0)
+    assert got.top_ms == got.heartbeat_ms == START_MS + 30_000
+
+
+def test_event_is_late_only_when_its_pane_ended_before_the_watermark() -> None:
+    got = intake(event(START_MS + 14_999), event(START_MS), event(START_MS + 15_000), event(START_MS))
+    assert (got.late, len(got.columns.code)) == (1, 3)
+
+
+def test_rejected_event_does_not_move_time() -> None:
+    got = intake(fields(timestamp_ms=START_MS + 50_000, latency_ms=-1), event(START_MS))
+    assert (got.top_ms, got.late) == (START_MS, 0)
+
+
+def test_record_without_kafka_timestamp_may_be_of_any_time() -> None:
+    assert not intake(event(START_MS + 10**9), kafka_ms=-1).rejects
+
+
+@given(st.lists(st.binary(max_size=40) | st.just(GOOD) | st.none(), max_size=8), st.integers(0, 8))
+def test_any_bytes_are_events_or_rejects_and_batches_do_not_matter(values: list[bytes | None], cut: int) -> None:
+    decoder = EventDecoder(max_bytes=1000)
+    whole, left, right = decoder.decode(values), decoder.decode(values[:cut]), decoder.decode(values[cut:])
+    assert whole.events == left.events + right.events
+    split = reasons(left.rejects) + [(r.record + min(cut, len(values)), *reasons([r])[0][1:]) for r in right.rejects]
+    assert reasons(whole.rejects) == split
+
+
+@pytest.mark.parametrize(
+    ("unit", "time", "latency_unit", "latency"),
+    [
+        ("s", START_MS / 1000 + 0.25, "s", 0.0125),
+        ("us", START_MS * 1000 + 250_999, "us", 12_500),
+        ("ns", START_MS * 10**6 + 250_999_999, "ns", 12_500_000),
+        ("iso", "2025-11-23T12:13:20.250Z", "ms", 12.5),
+        ("iso", "2025-11-23T13:13:20.250999+01:00", "ms", 12.5),
+        ("iso", "2025-11-23T12:13:20.25", "ms", 12.5),
+        ("ms", START_MS + 250, "ms", 12.5),
+    ],
+)
+def test_foreign_keys_and_units_are_translated(unit: str, time: object, latency_unit: str, latency: float) -> None:
+    paths = {"timestamp_ms": "@timestamp", "service": "app.name", "latency_ms": "took", "endpoint": "http.route"}
+    decode = mapped_decoder(paths, unit, latency_unit)
+    assert decode is not None
+    foreign = {"@timestamp": time, "app": {"name": "shop"}, "took": latency, "http.route": "/pay", "status": 503}
+    got = decode(json.dumps(foreign).encode())
+    assert (got.timestamp_ms, got.latency_ms) == (START_MS + 250, pytest.approx(12.5))
+    assert (got.service, got.endpoint, got.status) == ("shop", "/pay", 503)
+
+
+@pytest.mark.parametrize(
+    ("foreign", "reason"),
+    [
+        ({"t": "yesterday", "service": "a", "latency_ms": 1}, "wrong_type"),
+        ({"t": 5, "service": "a", "latency_ms": 1}, "wrong_type"),
+        ({"service": "a", "latency_ms": 1}, "missing_field"),
+        ({"t": "1970-01-02T00:00:00Z", "service": "a", "latency_ms": 1}, "timestamp_too_old"),
+        ({"t": "2025-11-23T12:13:20Z", "service": "a", "latency_ms": "1"}, "wrong_type"),
+        (["t"], "not_an_object"),
+    ],
+)
+def test_foreign_event_that_breaks_a_rule_is_rejected(foreign: object, reason: str) -> None:
+    decoder = EventDecoder(max_bytes=1000, decode_event=mapped_decoder({"timestamp_ms": "t"}, "iso", "s"))
+    value = json.dumps(foreign).encode()
+    assert [reject.reason for reject in decoder.decode([b"[" + value + b"]"]).rejects] == [reason]
+
+
+def test_contract_fields_need_no_translation() -> None:
+    assert mapped_decoder({"service": "service"}, "ms", "ms") is None
