@@ -42,7 +42,11 @@ class Channels:
         np.minimum(np.maximum(statistics, -FARTHEST, out=statistics), FARTHEST, out=statistics)
         return statistics
 
-    def crossing(self, fits: TailCurves, thirds: Floats, target: Floats) -> Floats:
+    def rows(self, first: int) -> Channels:
+        """Return the directions from `first` on, as views."""
+        return Channels(self.centre[:, first:], self.width[:, first:])
+
+    def crossing(self, fits: TailCurves, target: Floats) -> Floats:
         """Find the directed values at which the surprises of the channels add up to a target.
 
         The sum can't reach the target before the first channel reaches a third of it; there Newton's method starts. The
@@ -51,15 +55,17 @@ class Channels:
 
         Args:
             fits: How surprising a statistic is, shape (channels, directions, n).
-            thirds: Same shape: the statistic whose surprise is the target over the number of channels.
             target: Shape (directions, n), positive.
 
         Returns:
             Shape (directions, n).
         """
         per_width = 1 / self.width
-        value: Floats = np.minimum.reduce(thirds * self.width + self.centre, axis=0)
-        first = value
+        thirds = fits.statistic(target * (1 / len(self.centre)))
+        thirds *= self.width
+        thirds += self.centre
+        first: Floats = np.minimum.reduce(thirds, axis=0)
+        value = first
         for _ in range(_NEWTON_STEPS):
             surprise, slope = fits.surprise_and_slope((value - self.centre) * per_width)
             slope *= per_width

@@ -9,7 +9,9 @@ from operators.kernels.scoring.detector import DetectorConfig
 from operators.kernels.scoring.season import SeasonConfig
 
 _DAY_MS = 86_400_000
-_PRIOR_SPREADS = (0.15, 0.03, 0.1)
+_PRIOR_SPREADS = (0.1, 0.15, 0.03, 0.1)
+"""Mean absolute deviations of P90, P99, error ratio and rate on the scales of `Measures.watched`."""
+
 _PRIOR_WINDOWS = 6.0
 
 
@@ -26,6 +28,8 @@ class ScoringConfig:
         surprise: -log10 of the probability, by the history of the series, at which the score is 1.
         warm_windows: Windows with data that a series needs before it is scored.
         min_count: Requests that a window needs for its P99 to mean anything; below, the latency is unknown.
+        full_count: Requests that a window needs for its P99 to count in full. The P99 of fewer rests on fewer than
+            five of them, of a hundred on one; there P90 has to rise as well, whose surprise always counts.
         count_scale: Requests at which a window's own sampling noise is as large as everything else that varies: the
             scale of a window of n requests is sqrt(1 + count_scale / n) times that of a large one.
         absorb_windows: Windows after which a lasting shift becomes the new normal.
@@ -43,13 +47,14 @@ class ScoringConfig:
     surprise: float = 4.0
     warm_windows: int = 30
     min_count: int = 20
+    full_count: int = 500
     count_scale: float = 100.0
     absorb_windows: int = 60
     latency_min_ms: float = 10.0
     latency_min_ratio: float = 0.5
     errors_min: float = 0.02
     errors_min_ratio: float = 0.5
-    traffic_drop_min_per_s: float = 0.2
+    traffic_drop_min_per_s: float = 0.5
     traffic_drop_min_ratio: float = 0.25
     traffic_rise_min_per_s: float = 1.0
     traffic_rise_min_ratio: float = 3.0
@@ -68,7 +73,7 @@ class ScoringConfig:
                     f"`{field.name}` must be finite and not below 0, or nothing could be compared with it; got {value}"
                 )
                 raise ValueError(msg)
-        for name in ("surprise", "warm_windows", "absorb_windows", "min_count"):
+        for name in ("surprise", "warm_windows", "absorb_windows", "min_count", "full_count"):
             if getattr(self, name) <= 0:
                 msg = f"`{name}` must be more than 0, or every window would be anomalous; got {getattr(self, name)}"
                 raise ValueError(msg)
@@ -86,8 +91,9 @@ class ScoringConfig:
         """
         overlap = length_ms // slide_ms
         return DetectorConfig(
-            signals=3,
+            signals=4,
             downward=1,
+            supports=1,
             overlap=overlap,
             steps_per_day=max(_DAY_MS // slide_ms, 1),
             warm_steps=max(self.warm_windows - overlap + 1, 2),

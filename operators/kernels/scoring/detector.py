@@ -43,6 +43,7 @@ _SPREAD_TO_SCALE: Final = 1.2533
 
 _LARGEST_VALUE: Final = 1e15
 _UNBOUNDED: Final = 1e9
+_SMALLEST_TARGET: Final = 0.01
 
 _PRIOR_THRESHOLDS: Final = (2.2, 2.0, 0.1, 4.0)
 _PRIOR_EXCESSES: Final = (0.45, 0.45, 0.2, 1.2)
@@ -58,6 +59,8 @@ class DetectorConfig:
     Attributes:
         signals: Number of values of each series, k.
         downward: How many of the signals, the last ones, are watched downwards too.
+        supports: How many of the signals, the first ones, get no verdict but support one: the surprise of the first
+            adds to that of the first signal behind them, and so on.
         overlap: Steps that share data with a step: window length over slide; 1 for values of their own.
         steps_per_day: Steps in a day of event time: the length of the season.
         warm_steps: Known values that a series needs before it is scored.
@@ -80,6 +83,7 @@ class DetectorConfig:
 
     signals: int = 1
     downward: int = 1
+    supports: int = 0
     overlap: int = 1
     steps_per_day: int = 288
     warm_steps: int = 30
@@ -105,8 +109,8 @@ class Verdicts:
     """What the detector says about one value of each series and signal.
 
     Attributes:
-        score: Shape (directions, n): 1 or more beyond the edge; 0 where unknown or warming.
-        worst: Shape (signals, n): the larger score of each signal's directions.
+        score: Shape (signals, n): 1 or more beyond the edge; 0 where unknown or warming. Signals that only support
+            others are left out here and below.
         edge: Shape (directions, n): the value at which the score would be 1, NaN where unknown or warming. Upward
             directions of all signals come first, then the downward ones of the last `downward` signals.
         expected: Shape (signals, n): the expected value.
@@ -115,7 +119,6 @@ class Verdicts:
     """
 
     score: Floats
-    worst: Floats
     edge: Floats
     expected: Floats
     base: Floats
@@ -129,7 +132,6 @@ class _Fits:
     channels: TailCurves
     total: TailCurves
     target: Floats
-    thirds: Floats
 
 
 @dataclass(slots=True)
@@ -189,7 +191,14 @@ class Detector:
         self._fits = None
 
     def step(
-        self, values: Floats, *, widen: Floats | float, floor: Floats | float, step: int, phase: float | Floats
+        self,
+        values: Floats,
+        *,
+        widen: Floats | float,
+        floor: Floats | float,
+        step: int,
+        phase: float | Floats,
+        credit: Floats | float = 1.0,
     ) -> Verdicts:
         """Score one value of each series and signal, then learn it.
 
@@ -200,6 +209,7 @@ class Detector:
             floor: Broadcastable to (signals, n): smallest scale, positive.
             step: Number of this step, rising by one.
             phase: Part of the day that has passed, in [0, 1); shape (n,) when series differ.
+            credit: Broadcastable to (supports, n), in (0, 1]: what part of its own surprise a supported signal keeps.
 
         Returns:
             The verdicts, from what was known before this step.
@@ -210,16 +220,24 @@ class Detector:
         channels = self._channels(now)
         statistics = np.empty(self._tails.shape[1:], self._dtype)
         statistics[:-1] = channels.statistics(self._directed(now.value))
-        np.add.reduce(fits.channels.surprise(statistics[:-1]), axis=0, out=statistics[-1])
-        edge = channels.crossing(fits.channels, fits.thirds, fits.target)
-        np.negative(edge[config.signals :], out=edge[config.signals :])
+        total = np.add.reduce(fits.channels.surprise(statistics[:-1]), axis=0, out=statistics[-1])
+        support = total[: config.supports].copy()
+        supported = total[config.supports : 2 * config.supports]
+        supported *= credit
+        supported += support
         warming = levels[_SEEN] < config.warm_steps
         ready = self._both(now.present * ~warming)
-        score = fits.total.surprise(statistics[-1]) * ready
+        score = fits.total.surprise(total) * ready
         score *= 1 / config.surprise
-        edge[ready == 0] = np.nan
         worst = self._worst(score)
-        verdicts = Verdicts(score, worst, edge, now.expected, levels[_BASE] + now.profile, warming)
+        shown = slice(config.supports, None)
+        verdicts = Verdicts(
+            worst[shown],
+            self._edges(channels, fits, support, credit, ready),
+            now.expected[shown],
+            (levels[_BASE] + now.profile)[shown],
+            warming[shown],
+        )
         if step % config.overlap == 0:
             self._learn_tails(now, statistics, worst)
         self._learn(now, warming, worst >= 1, step, phase)
@@ -287,12 +305,24 @@ class Detector:
         width[:, signals:] = width[:, down]
         return Channels(centre, width)
 
+    def _edges(self, channels: Channels, fits: _Fits, support: Floats, credit: Floats | float, ready: Floats) -> Floats:
+        """Find the values at which the scores would be 1, given what supports them; NaN where not ready."""
+        first = self.config.supports
+        target = fits.target[first:]
+        if first:
+            target = target.copy()
+            target[:first] = np.maximum(target[:first] - support, _SMALLEST_TARGET) / credit
+        edge = channels.rows(first).crossing(fits.channels.rows(first), target)
+        signals = self.config.signals - first
+        np.negative(edge[signals:], out=edge[signals:])
+        edge[ready[first:] == 0] = np.nan
+        return edge
+
     def _fit(self) -> _Fits:
         """Derive the surprise functions from the tails; they hold until the tails learn again."""
         fits = curves(self.config.tail, self._tails, self._prior_shape)
         channels, total = fits.select(slice(0, len(CHANNELS))), fits.select(len(CHANNELS))
-        target = total.statistic(self._surprise)
-        self._fits = _Fits(channels, total, target, channels.statistic(target / len(CHANNELS)))
+        self._fits = _Fits(channels, total, total.statistic(self._surprise))
         return self._fits
 
     def _learn_tails(self, now: _Observation, statistics: Floats, worst: Floats) -> None:

@@ -78,6 +78,7 @@ class Scorer:
             measures.watched,
             widen=measures.widen,
             floor=measures.floor,
+            credit=measures.credit,
             step=frame.window_end_ms // self._slide_ms,
             phase=frame.window_end_ms % _DAY_MS / _DAY_MS,
         )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from operators.kernels.frames import SIGNALS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -19,6 +21,8 @@ LATENCY, ERRORS, TRAFFIC = range(3)
 _SMALLEST_SCALE: Final = 0.02
 """Two percent: quantiles come from buckets 1% wide, so a smaller scale would judge the buckets."""
 
+_FARTHEST_LOG: Final = 40.0
+
 _JUST_BELOW_ONE: Final = 1 - 1e-6
 
 
@@ -28,16 +32,18 @@ class Measures:
 
     Attributes:
         natural: Shape (3, n): P99 in milliseconds, error ratio, requests per second; NaN where unknown.
-        watched: Shape (3, n): the same on scales where deviations have about the same size everywhere: log(1 + x) of
-            latency and traffic, arcsin(sqrt(x)) of the error ratio.
-        widen: Shape (3, n): how much wider than usual the sampling noise of so few requests is.
-        floor: Shape (3, n): the smallest scale: two percent, and the binomial noise of the error ratio.
+        watched: Shape (4, n): P90, which supports P99, and the above, on scales where deviations have about the same
+            size everywhere: log(1 + x) of latencies and traffic, arcsin(sqrt(x)) of the error ratio.
+        widen: Shape (4, n): how much wider than usual the sampling noise of so few requests is.
+        floor: Shape (4, n): the smallest scale: two percent, and the binomial noise of the error ratio.
+        credit: Shape (1, n): how much the P99 of so few requests is worth without P90.
     """
 
     natural: NDArray[np.float64]
     watched: NDArray[np.float64]
     widen: NDArray[np.float64]
     floor: NDArray[np.float64]
+    credit: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +59,32 @@ class Bands:
 def measure(frame: WindowFrame, config: ScoringConfig, length_ms: int) -> Measures:
     """Compute the signals of a frame.
 
-    Latency is unknown below `min_count` requests, the error ratio of no requests is unknown, traffic is always known.
+    Latencies are unknown below `min_count` requests, the error ratio of no requests is unknown, traffic is always
+    known.
     """
     count = frame.count
     requests = np.maximum(count, 1)
-    natural = np.empty((3, len(count)))
+    natural = np.empty((len(SIGNALS), len(count)))
     np.multiply(frame.p99_us, 1e-3, out=natural[LATENCY])
     natural[LATENCY, count < config.min_count] = np.nan
     np.divide(frame.errors, requests, out=natural[ERRORS])
     natural[ERRORS, count == 0] = np.nan
     np.multiply(count, 1000 / length_ms, out=natural[TRAFFIC])
-    watched = np.log1p(natural)
-    np.arcsin(np.sqrt(natural[ERRORS]), out=watched[ERRORS])
-    widen = np.empty_like(natural)
-    np.sqrt(config.count_scale / requests + 1, out=widen[LATENCY])
-    widen[ERRORS] = widen[LATENCY]
-    widen[TRAFFIC] = 1
-    floor = np.full_like(natural, _SMALLEST_SCALE)
-    np.maximum(0.5 / np.sqrt(requests), _SMALLEST_SCALE, out=floor[ERRORS])
-    return Measures(natural, watched, widen, floor)
+    watched = np.empty((1 + len(SIGNALS), len(count)))
+    np.multiply(frame.p90_us, 1e-3, out=watched[0])
+    watched[0, count < config.min_count] = np.nan
+    watched[1:] = natural
+    watched[1 + ERRORS] = 0
+    np.log1p(watched, out=watched)
+    np.arcsin(np.sqrt(natural[ERRORS]), out=watched[1 + ERRORS])
+    widen = np.empty_like(watched)
+    np.sqrt(config.count_scale / requests + 1, out=widen[0])
+    widen[1 : 1 + TRAFFIC] = widen[0]
+    widen[1 + TRAFFIC] = 1
+    floor = np.full_like(watched, _SMALLEST_SCALE)
+    np.maximum(0.5 / np.sqrt(requests), _SMALLEST_SCALE, out=floor[1 + ERRORS])
+    credit = np.minimum(requests * (1 / config.full_count), 1)[None]
+    return Measures(natural, watched, widen, floor, credit)
 
 
 class Banding:
@@ -103,15 +116,15 @@ class Banding:
         lower = np.full_like(upper, np.nan)
         lowest = np.minimum(expected[TRAFFIC], base[TRAFFIC])
         gate = lowest - np.maximum(lowest * self._drop_ratio, self._drop)
-        np.maximum(np.minimum(np.expm1(verdicts.edge[signals]), gate), 0, out=lower[TRAFFIC])
+        np.maximum(np.minimum(np.expm1(verdicts.edge[signals], dtype=np.float64), gate), 0, out=lower[TRAFFIC])
         outside = (measures.natural > upper) | (measures.natural < lower)
-        score = np.minimum(verdicts.worst, _JUST_BELOW_ONE)
-        score = np.where(outside, np.maximum(verdicts.worst, 1), score)
+        score = np.minimum(verdicts.score, _JUST_BELOW_ONE)
+        score = np.where(outside, np.maximum(verdicts.score, 1), score)
         return Bands(score, expected, lower, upper)
 
 
 def _natural(watched: NDArray[np.floating]) -> NDArray[np.float64]:
     """Invert the scales of `Measures.watched`; shape (..., 3, n)."""
-    natural: NDArray[np.float64] = np.maximum(np.expm1(watched, dtype=np.float64), 0)
+    natural: NDArray[np.float64] = np.expm1(np.clip(watched, 0, _FARTHEST_LOG), dtype=np.float64)
     natural[..., ERRORS, :] = np.sin(np.clip(watched[..., ERRORS, :], 0, np.pi / 2)) ** 2
     return natural

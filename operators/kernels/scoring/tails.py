@@ -30,7 +30,7 @@ _LN10: Final = 2.302585092994046
 
 _SMALLEST_RATE: Final = 1e-3
 _LIGHTEST_SHAPE: Final = 0.01
-_LARGEST_SURPRISE: Final = 40.0
+_LARGEST_EXPONENT: Final = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +107,23 @@ class TailCurves:
     def statistic(self, surprise: Floats) -> Floats:
         """Return the statistic that has the given surprise (the inverse of `surprise`)."""
         above = np.maximum(surprise - self.knee, 0) / self.gain
-        return (
-            np.minimum(surprise / self.rise, self.threshold)
-            + np.expm1(np.minimum(above, _LARGEST_SURPRISE)) / self.bend
-        )
+        np.minimum(above, _LARGEST_EXPONENT, out=above)
+        np.exp(above, out=above)
+        above -= 1
+        above /= self.bend
+        above += np.minimum(surprise / self.rise, self.threshold)
+        return above
 
-    def select(self, rows: slice | int) -> TailCurves:
+    def select(self, fits: slice | int) -> TailCurves:
         """Return the curves of some of the fits, as views."""
-        parts = (self.threshold, self.knee, self.rise, self.bend, self.gain, self.steepest)
-        return TailCurves(*(part[rows] for part in parts))
+        return TailCurves(*(part[fits] for part in self._parts()))
+
+    def rows(self, first: int) -> TailCurves:
+        """Return the directions from `first` on, as views."""
+        return TailCurves(*(part[:, first:] for part in self._parts()))
+
+    def _parts(self) -> tuple[Floats, ...]:
+        return self.threshold, self.knee, self.rise, self.bend, self.gain, self.steepest
 
 
 def starting(config: TailConfig, thresholds: NDArray[np.float64], excesses: NDArray[np.float64]) -> NDArray[np.float64]:

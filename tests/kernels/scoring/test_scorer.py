@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,6 +136,17 @@ def test_latency_of_few_requests_is_unknown() -> None:
     scored = run(frames)[55]
     assert scored.score[LATENCY, 0] == 0
     assert np.isnan(scored.upper[LATENCY, 0])
+
+
+def test_p99_of_few_requests_needs_the_support_of_p90() -> None:
+    """One slow request among fifty is the P99; it takes more of them to move the P90, and that is an incident."""
+    rows = [(50_000.0, 30_000.0)] * 100 + [(2_000_000.0, 30_000.0), (2_000_000.0, 200_000.0)]
+    frames = [
+        replace(frame, p90_us=np.array([p90_us]))
+        for frame, (_, p90_us) in zip(constant_frames(102, 50, p99_us=[p99 for p99, _ in rows]), rows, strict=True)
+    ]
+    alone, supported = scores(run(frames))[100:, LATENCY, 0]
+    assert alone < 1 <= supported
 
 
 def test_silence_leaves_latency_and_errors_as_they_were() -> None:
