@@ -76,6 +76,7 @@ PURE_MODULES: Final = {
     "typing",
     "unicodedata",
     "zlib",
+    "zstandard",
 }
 # The parts of otherwise impure modules that see nothing; what of them asks the clock is looked for by name.
 PURE_NAMES: Final = {"urllib.parse", "datetime.UTC", "datetime.datetime", "datetime.timedelta", "datetime.timezone"}
