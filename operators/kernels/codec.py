@@ -6,11 +6,11 @@ fixed at the moment of the snapshot and that need no class of ours to be read ag
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
+import zstandard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAGIC: Final = b"TM"
-_DEFLATE_LEVEL: Final = 1
+_LEVEL: Final = 1
 
 
 class StateError(RuntimeError):
@@ -52,7 +52,7 @@ def pack(kind: str, version: int, values: Mapping[str, Any], arrays: Mapping[str
         for name, array in arrays.items()
     }
     body = msgspec.msgpack.encode(_Envelope(kind, version, dict(values), columns))
-    return _MAGIC + zlib.compress(body, _DEFLATE_LEVEL)
+    return _MAGIC + zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(body)
 
 
 def unpack(kind: str, versions: tuple[int, ...], data: bytes) -> tuple[int, dict[str, Any], dict[str, NDArray[Any]]]:
@@ -73,8 +73,8 @@ def unpack(kind: str, versions: tuple[int, ...], data: bytes) -> tuple[int, dict
         if data[: len(_MAGIC)] != _MAGIC:
             msg = f"state of `{kind}` does not start with {_MAGIC!r}, so it was not written by tailmark"
             raise StateError(msg)
-        envelope = _DECODER.decode(zlib.decompress(data[len(_MAGIC) :]))
-    except (zlib.error, msgspec.DecodeError) as error:
+        envelope = _DECODER.decode(zstandard.ZstdDecompressor().decompress(data[len(_MAGIC) :]))
+    except (zstandard.ZstdError, msgspec.DecodeError) as error:
         msg = f"state of `{kind}` is damaged and can't be resumed from: {error}"
         raise StateError(msg) from error
     if envelope.kind != kind or envelope.version not in versions:
