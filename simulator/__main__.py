@@ -17,9 +17,9 @@ import typer
 from flows.settings import Settings, SettingsError, load_settings
 from simulator.disorder import NONE, Disturbances
 from simulator.encode import ENCODINGS
-from simulator.publish import Pace, Publisher, PublishError, Session, ensure_topic
+from simulator.publish import Pace, Publisher, PublishError, Session, ensure_topic, retention_ms
 from simulator.replay import FORMATS, Bad, Layout, ReplayError, first_time_ms, replay, sniff
-from simulator.report import Reporter, summary
+from simulator.report import Reporter, clock, summary
 from simulator.scenarios import SCENARIOS
 from simulator.stream import Plan, record
 
@@ -235,6 +235,7 @@ def _play(
     begun_s = time.monotonic()
     try:
         count = ensure_topic(client, names.events, topics.partitions)
+        _warn_of_retention(retention_ms(client, names.events), names.events, pace.start_ms)
         events = Publisher(client, names.events)
         truth = None
         if topics.with_truth:
@@ -250,6 +251,17 @@ def _play(
     delivered = events.delivered + (truth.delivered if truth else 0)
     elapsed_s = time.monotonic() - begun_s
     print(summary(session.progress, delivered, pace.start_ms, elapsed_s, stopped=stop.is_set()))
+
+
+def _warn_of_retention(kept_ms: int | None, topic: str, start_ms: int) -> None:
+    """Warn before old event times are written to where the broker soon deletes them."""
+    if kept_ms is not None and start_ms < time.time() * 1000 - kept_ms:
+        days = kept_ms / _UNIT_MS["d"]
+        print(
+            f"simulator: warning: it begins {clock(start_ms)}, but {topic} keeps {days:.3g} days of event time; "
+            "raise its retention.ms, or the broker deletes what is older",
+            file=sys.stderr,
+        )
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

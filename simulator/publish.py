@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # public, but not in its __all__
 from confluent_kafka.cimpl import NewTopic
 
 from simulator.encode import CONTENTS
@@ -90,6 +90,27 @@ def ensure_topic(client: Mapping[str, Any], topic: str, partitions: int) -> int:
             return len(admin.list_topics(topic, timeout=METADATA_TIMEOUT_S).topics[topic].partitions)
         raise PublishError(f"kafka at {servers} can't serve topic {topic}: {problem.str()}") from error
     return partitions
+
+
+def retention_ms(client: Mapping[str, Any], topic: str) -> int | None:
+    """Ask how long a topic keeps records, counted from their timestamps.
+
+    Args:
+        client: Options of a Kafka client.
+        topic: An existing topic.
+
+    Returns:
+        Milliseconds; None when it keeps them for ever, or may not be asked.
+    """
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    admin = AdminClient({"log_level": 0, **client})
+    try:
+        asked = admin.describe_configs([resource], request_timeout=METADATA_TIMEOUT_S)
+        kept_ms = int(asked[resource].result(METADATA_TIMEOUT_S)["retention.ms"].value)
+    except (KafkaException, KeyError, TimeoutError):
+        # Only a warning rests on it, and not everybody who may write may read configurations.
+        return None
+    return kept_ms if kept_ms >= 0 else None
 
 
 class Publisher:
@@ -284,8 +305,9 @@ class Session:
                 self._truth.send(chunk.truth)
                 self.progress.incidents += len(chunk.truth)
             sent = 0
-            while sent < len(chunk.records) and self._wait_until(chunk.records.arrival_ms[sent]):
-                due = bisect_right(chunk.records.arrival_ms, self._reached_ms(), lo=sent)
+            while sent < len(chunk.records) and self._wait_until(chunk.records.arrival_ms[sent] if chunk.paced else 0):
+                reached_ms = self._reached_ms() if chunk.paced else chunk.records.arrival_ms[-1]
+                due = bisect_right(chunk.records.arrival_ms, reached_ms, lo=sent)
                 sent = self._send(chunk.records, sent, max(sent + 1, min(due, sent + SLICE_RECORDS)))
             if self._stop.is_set():
                 return

@@ -122,11 +122,13 @@ class Chunk:
         start_ms: Event time at which it begins.
         truth: For the truth topic: the incidents that begin at `start_ms`.
         records: For the events topic, heartbeats included.
+        paced: Whether it waits for its time; what is still on its way when the recording ends does not.
     """
 
     start_ms: int
     truth: Records
     records: Records
+    paced: bool = True
 
 
 def record(plan: Plan, partitions: int) -> Iterator[Chunk]:
@@ -172,7 +174,7 @@ def _recorded(plan: Plan, world: World, story: _Story, encoder: Encoder, partiti
         yield from _chunks(start_ms, records, _truths(beginning, world, plan.end_ms))
     rest = drawing.concat(held)
     rest = rest.take(rest.arrival_ms.argsort(kind="stable"))
-    yield Chunk(end_ms, Records(), encoder.encode(rest, _rng(plan, _ENCODING, number + 1)))
+    yield Chunk(end_ms, Records(), encoder.encode(rest, _rng(plan, _ENCODING, number + 1)), paced=False)
 
 
 class _Story:

@@ -166,6 +166,14 @@ def test_replay_publishes_good_lines_and_reports_bad_ones(
     assert "50 events" in done.stdout
 
 
+def test_times_that_the_topic_does_not_keep_are_warned_of(cluster: dict[str, str], make_topic: Any) -> None:
+    short = {**cluster, "TAILMARK_KAFKA__TOPICS__EVENTS": make_topic(retention_ms="86400000")}
+    ever = {**cluster, "TAILMARK_KAFKA__TOPICS__EVENTS": make_topic(retention_ms="-1")}
+    usual = ["--backfill", "--start", START, "--duration", "1s", "--no-truth"]
+    assert "keeps 1 days of event time" in command(*usual, env=short).stderr
+    assert command(*usual, env=ever).stderr == ""
+
+
 def test_replay_of_an_unknown_format_ends_with_one_line(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("nothing to see\n")

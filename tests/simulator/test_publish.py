@@ -124,6 +124,17 @@ def test_set_stop_ends_publishing_and_counts_what_was_sent(kafka: Any, make_topi
     assert run.progress.event_time_ms == START_MS
 
 
+def test_what_is_on_its_way_when_the_recording_ends_is_not_waited_for(
+    kafka: Any, make_topic: Callable[..., str]
+) -> None:
+    publisher = Publisher(kafka.client_options, make_topic(partitions=1))
+    run = session(publisher, speed=1.0)
+    late = chunk([START_MS + 3_600_000, START_MS + 7_200_000])
+    late.paced = False
+    run.publish([chunk([START_MS]), late])
+    assert run.progress.records == 3
+
+
 def test_nothing_is_sent_before_its_time(kafka: Any, make_topic: Callable[..., str]) -> None:
     stop = threading.Event()
     speed = 50.0
