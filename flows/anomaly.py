@@ -13,6 +13,7 @@ from bytewax.dataflow import Dataflow
 from flows.settings import Settings, load_settings
 from flows.startup import one_line_errors, recover, source_of
 from operators.alert import alert
+from operators.census import census
 from operators.kernels.episodes import EpisodeConfig
 from operators.kernels.scoring import ScoringConfig
 from operators.kernels.windows import WindowRules
@@ -57,7 +58,9 @@ def _wired(settings: Settings) -> Dataflow:
 
     graph = Dataflow(FLOW)
     events = op.input("events", graph, source)
-    windows = window("window", shard("shard", events, shards=span.shards), rules=rules, vitals=vitals)
+    rows = shard("shard", events, shards=span.shards)
+    verdicts = census("census", events, rules=rules, shards=span.shards, vitals=vitals)
+    windows = window("window", rows, verdicts, rules=rules, vitals=vitals)
     scored = score(
         "score", windows, config=ScoringConfig(), slide_ms=span.slide_ms, length_ms=span.length_ms, vitals=vitals
     )

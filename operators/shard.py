@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from operators.kernels.intake import EventColumns
+    from operators.kernels.series import Sightings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,14 @@ class EventFrame:
         columns: Accepted events; None when the frame brings only news.
         names: (service, endpoint) of each series code.
         shard_of_code: Shape (codes,): shard of each series code.
+        sightings: Series that the census has not heard of in these panes; None when there are none.
         news: Progress of event time, to be told to every shard after the events; None when nothing crossed a pane.
     """
 
     columns: EventColumns | None
     names: list[tuple[str, str]]
     shard_of_code: NDArray[np.int64]
+    sightings: Sightings | None
     news: Marks | None
 
 

@@ -8,6 +8,7 @@ import bytewax.operators as op
 from bytewax.dataflow import operator
 from bytewax.operators import KeyedStream
 
+from operators.kernels.census import Verdict
 from operators.kernels.codec import pack, unpack
 from operators.kernels.frames import WindowFrame
 from operators.kernels.sharding import PaneRows
@@ -37,6 +38,7 @@ class ShardWindows:
         self._watermarks = Watermarks(slide_ms=rules.slide_ms, panes_in_window=rules.panes_in_window, marks=marks)
         self._vitals = vitals
         self._numbers = numbers
+        self._decided: int | None = None
 
     @classmethod
     def from_bytes(cls, rules: WindowRules, data: bytes, vitals: Vitals, numbers: ShardVitals) -> ShardWindows:
@@ -46,49 +48,66 @@ class ShardWindows:
             StateError: The bytes are damaged or of a layout that this release does not read.
         """
         _, values, _ = unpack(_KIND, (_VERSION,), data)
-        marks = {fields[0]: Mark(*fields) for fields in values["marks"]}
-        return cls(Windows.from_bytes(rules, values["windows"]), marks, vitals, numbers)
+        self = cls(Windows.from_bytes(rules, values["windows"]), Watermarks.restored(values["marks"]), vitals, numbers)
+        self._decided = values["decided"]
+        return self
 
-    def step(self, item: PaneRows | Marks) -> list[WindowFrame]:
-        """Count rows, or close the windows that news of event time complete."""
+    def step(self, item: PaneRows | Marks | Verdict) -> list[WindowFrame]:
+        """Count rows, or close the windows of panes that are complete and decided."""
         if isinstance(item, PaneRows):
             accepted, late = self._windows.add(item)
             self._vitals.count("accepted", accepted)
             self._vitals.count("late", late)
             return []
-        self._watermarks.apply(item)
+        if isinstance(item, Verdict):
+            self._decided = item.decided
+            self._windows.fold(item.folded)
+        else:
+            self._watermarks.apply(item)
         complete = self._watermarks.complete()
-        frames = [] if complete is None else self._windows.advance(complete)
+        if complete is None or self._decided is None:
+            return []
+        frames = self._windows.advance(min(complete, self._decided))
         if frames:
             self._numbers.series, self._numbers.folded = self._windows.series, self._windows.folded
         return frames
 
     def to_bytes(self) -> bytes:
         """Encode the windows and the marks they wait for."""
-        marks = [(mark.partition, mark.frontier, mark.top_ms, mark.mode) for mark in self._watermarks.marks.values()]
-        return pack(_KIND, _VERSION, {"marks": marks, "windows": self._windows.to_bytes()}, {})
+        values = {
+            "marks": self._watermarks.plain(),
+            "decided": self._decided,
+            "windows": self._windows.to_bytes(),
+        }
+        return pack(_KIND, _VERSION, values, {})
 
 
 @operator
 def window(
-    step_id: str, up: KeyedStream[PaneRows | Marks], *, rules: WindowRules, vitals: Vitals
+    step_id: str,
+    rows: KeyedStream[PaneRows | Marks],
+    verdicts: KeyedStream[Verdict],
+    *,
+    rules: WindowRules,
+    vitals: Vitals,
 ) -> KeyedStream[WindowFrame]:
     """Gather rows in sliding windows.
 
     Args:
         step_id: Unique name of this step.
-        up: Rows and news of event time, by shard.
+        rows: Rows and news of event time, by shard.
+        verdicts: Which series have windows of their own, by shard.
         rules: Length, slide and limits.
         vitals: Where events and series are counted.
 
     Returns:
-        One frame for each shard and window end, when all partitions have passed it.
+        One frame for each shard and window end, when all partitions have passed it and the census has decided.
     """
 
-    def build(data: bytes | None) -> ShardLogic[PaneRows | Marks, WindowFrame]:
+    def build(data: bytes | None) -> ShardLogic[PaneRows | Marks | Verdict, WindowFrame]:
         numbers = vitals.shard()
         if data is None:
             return ShardLogic(ShardWindows(Windows(rules), {}, vitals, numbers), numbers)
         return ShardLogic(ShardWindows.from_bytes(rules, data, vitals, numbers), numbers)
 
-    return op.stateful_batch("state", up, build)
+    return op.stateful_batch("state", op.merge("both", rows, verdicts), build)

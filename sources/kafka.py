@@ -157,7 +157,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         frames = [self._frame(partition, batch) for partition, batch in self._by_partition(messages)]
         news = self._other_news()
         if news is not None:
-            frames.append(KafkaFrame(None, self._table.names, self._table.shards(), news, None))
+            frames.append(KafkaFrame(None, self._table.names, self._table.shards(), None, news, None))
         self._measure_lag()
         return frames
 
@@ -274,7 +274,12 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         self._note(partition, got, kafka_ms[-1])
         dead = dead_letters(batch, got.rejects, got.top_ms) if got.rejects else None
         return KafkaFrame(
-            got.columns, self._table.names, self._table.shards(), self._progress(partition, place, fresh), dead
+            columns=got.columns,
+            names=self._table.names,
+            shard_of_code=self._table.shards(),
+            sightings=self._table.untold(got.columns.code, got.columns.pane),
+            news=self._progress(partition, place, fresh),
+            dead=dead,
         )
 
     def _progress(self, partition: int, before: Position, after: Position) -> Marks | None:

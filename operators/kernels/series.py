@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -31,6 +32,19 @@ def shard_of(service: str, shards: int) -> int:
     return zlib.crc32(service.encode()) % shards
 
 
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """Series that a source has seen; what it has told before it may tell again.
+
+    Attributes:
+        series: (service, endpoint) of each, length n.
+        panes: The pane of each, length n.
+    """
+
+    series: list[tuple[str, str]]
+    panes: list[int]
+
+
 class SeriesTable:
     """A growing dictionary of series; codes are handed out in order of first sight.
 
@@ -48,6 +62,7 @@ class SeriesTable:
         self._shards = shards
         self._codes: dict[str, dict[str, int]] = {}
         self._shard = np.zeros(0, np.int64)
+        self._told = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         """Count the series seen."""
@@ -63,10 +78,15 @@ class SeriesTable:
             Shape (n,), int64.
         """
         known = self._codes
-        try:
-            found = [known[event.service][event.endpoint] for event in events]
-        except KeyError:
-            found = [self._code(event.service, event.endpoint) for event in events]
+        found: list[int] = []
+        seen = iter(events)
+        while len(found) < len(events):
+            try:
+                # extend() keeps what came before the failure, so the event that failed has number len(found).
+                found.extend(known[event.service][event.endpoint] for event in seen)
+            except KeyError:
+                missing = events[len(found)]
+                found.append(self._code(missing.service, missing.endpoint))
         return np.fromiter(found, np.int64, len(found))
 
     def shards(self) -> NDArray[np.int64]:
@@ -77,6 +97,28 @@ class SeriesTable:
             ]
             self._shard = np.concatenate([self._shard, np.array(fresh, np.int64)])
         return self._shard
+
+    def untold(self, code: NDArray[np.int64], pane: NDArray[np.int64]) -> Sightings | None:
+        """Find the series and panes that were not told just before, and take them as told.
+
+        Args:
+            code: Shape (n,): series of each event.
+            pane: Shape (n,): pane of each event.
+
+        Returns:
+            Each pair once; None when there is nothing to tell.
+        """
+        if len(self._told) < len(self.names):
+            more = len(self.names) - len(self._told)
+            self._told = np.concatenate([self._told, np.full(max(more, len(self._told)), -1, np.int64)])
+        fresh = self._told[code] != pane
+        if not fresh.any():
+            return None
+        code, pane = code[fresh], pane[fresh]
+        self._told[code] = pane
+        pairs = np.unique(pane * len(self.names) + code)
+        panes, codes = np.divmod(pairs, len(self.names))
+        return Sightings([self.names[number] for number in codes.tolist()], panes.tolist())
 
     def _code(self, service: str, endpoint: str) -> int:
         endpoints = self._codes.setdefault(service, {})

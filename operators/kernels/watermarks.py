@@ -65,6 +65,15 @@ class Watermarks:
         self._sources = 1
         self.marks = marks or {}
 
+    @staticmethod
+    def restored(plain: list[tuple[int, int, int, str]]) -> dict[int, Mark]:
+        """Make marks of what `plain` gave."""
+        return {fields[0]: Mark(*fields) for fields in plain}
+
+    def plain(self) -> list[tuple[int, int, int, str]]:
+        """Give the marks as plain data for a snapshot."""
+        return [(mark.partition, mark.frontier, mark.top_ms, mark.mode) for mark in self.marks.values()]
+
     def apply(self, news: Marks) -> None:
         """Replace what is known of the partitions in `news`."""
         self._heard.add(news.source)

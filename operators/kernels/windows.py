@@ -19,7 +19,7 @@ from operators.kernels.panes import OpenPanes, Pane, added
 from operators.kernels.sharding import COUNT, PANE, SERIES, PaneRows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -41,7 +41,7 @@ class WindowRules:
         length_ms: Length of a window, a multiple of `slide_ms`.
         slide_ms: Distance of two window ends, and length of a pane.
         series_ttl_ms: How long a series that is silent keeps its windows.
-        max_series: Most series; later ones fold into `__overflow__` of their service.
+        max_series: Most series in all shards; later ones fold into `__overflow__` of their service.
     """
 
     length_ms: int
@@ -78,6 +78,7 @@ class Windows:
         self.last_pane = np.zeros(0, np.int64)
         self.row = np.zeros(0, np.int64)
         self._slots: dict[tuple[str, str], int] = {}
+        self._to_fold: dict[int, list[tuple[str, str]]] = {}
         self._sums = np.zeros((3, 0), np.int64)
         self._keys = np.zeros(0, np.int64)
         self._counts = np.zeros(0, np.int64)
@@ -115,6 +116,14 @@ class Windows:
             totals[SERIES] = slots[totals[SERIES]]
             self.open.add(totals, buckets)
         return count, late
+
+    def fold(self, folded: dict[int, list[tuple[str, str]]]) -> None:
+        """Take note of series that have no place.
+
+        Args:
+            folded: By pane, none of which is closed yet, the series whose traffic goes to `__overflow__`.
+        """
+        self._to_fold.update(folded)
 
     def advance(self, complete: int) -> list[WindowFrame]:
         """Close all windows that end at or before the start of pane `complete`.
@@ -155,6 +164,7 @@ class Windows:
             "names": self.names,
             "recent": [pane for pane, _ in self.recent],
             "open": [pane for pane, _ in waiting],
+            "to_fold": list(self._to_fold.items()),
         }
         arrays = {
             "last_pane": self.last_pane[:n],
@@ -181,6 +191,9 @@ class Windows:
         _, values, arrays = unpack(_KIND, (_VERSION,), data)
         self = cls(rules)
         self.closed, self.folded = values["closed"], values["folded"]
+        self._to_fold = {
+            pane: [(service, endpoint) for service, endpoint in series] for pane, series in values["to_fold"]
+        }
         for service, endpoint in values["names"]:
             self._slot((service, endpoint))
         n = len(self.names)
@@ -224,7 +237,7 @@ class Windows:
         """Let a complete pane into the window, and the one that is a window's length older out of it."""
         keys, counts = [self._keys], [self._counts]
         if traffic is not None:
-            traffic = self._admit(traffic)
+            traffic = self._folded(traffic, self._to_fold.pop(pane, ()))
             self.last_pane[traffic.slots] = pane
             self._sums[:, traffic.slots] += traffic.stats[:3]
             self.recent.append((pane, traffic))
@@ -240,20 +253,15 @@ class Windows:
             occupied = summed > 0
             self._keys, self._counts = summed_keys[occupied], summed[occupied]
 
-    def _admit(self, traffic: Pane) -> Pane:
-        """Give new series their place, or fold them when there is none left, in the order of their names."""
-        new = traffic.slots[self.last_pane[traffic.slots] == _NEVER]
-        room = self.rules.max_series - self.series
-        if len(new) <= room:
+    def _folded(self, traffic: Pane, series: Sequence[tuple[str, str]]) -> Pane:
+        """Move the traffic of series that have no place to `__overflow__` of their service."""
+        if not series:
             return traffic
-        ranked = sorted(
-            (slot for slot in new.tolist() if self.names[slot][1] != OVERFLOW_ENDPOINT), key=self.names.__getitem__
-        )
-        folded = ranked[max(room, 0) :]
-        self.folded += len(folded)
-        overflow = [self._slot((self.names[slot][0], OVERFLOW_ENDPOINT)) for slot in folded]
+        self.folded += len(series)
+        slots = [self._slot(name) for name in series]
+        overflow = [self._slot((service, OVERFLOW_ENDPOINT)) for service, _ in series]
         slot_of = np.arange(len(self.names))
-        slot_of[folded] = overflow
+        slot_of[slots] = overflow
         return traffic.renumbered(slot_of)
 
     def _emit(self, pane: int) -> WindowFrame | None:
