@@ -6,6 +6,7 @@ fixed at the moment of the snapshot and that need no class of ours to be read ag
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _MAGIC: Final = b"TM"
 _LEVEL: Final = 1
+_SUM_BYTES: Final = 4
+_HEAD_BYTES: Final = len(_MAGIC) + _SUM_BYTES
 
 
 class StateError(RuntimeError):
@@ -52,7 +55,13 @@ def pack(kind: str, version: int, values: Mapping[str, Any], arrays: Mapping[str
         for name, array in arrays.items()
     }
     body = msgspec.msgpack.encode(_Envelope(kind, version, dict(values), columns))
-    return _MAGIC + zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(body)
+    packed = zstandard.ZstdCompressor(level=_LEVEL).compress(body)
+    return _MAGIC + _sum_of(packed) + packed
+
+
+def _sum_of(packed: bytes) -> bytes:
+    """Give the checksum of compressed bytes: it is looked at first, as a damaged frame may ask for any memory."""
+    return zlib.crc32(packed).to_bytes(_SUM_BYTES, "big")
 
 
 def unpack(kind: str, versions: tuple[int, ...], data: bytes) -> tuple[int, dict[str, Any], dict[str, NDArray[Any]]]:
@@ -73,7 +82,11 @@ def unpack(kind: str, versions: tuple[int, ...], data: bytes) -> tuple[int, dict
         if data[: len(_MAGIC)] != _MAGIC:
             msg = f"state of `{kind}` does not start with {_MAGIC!r}, so it was not written by tailmark"
             raise StateError(msg)
-        envelope = _DECODER.decode(zstandard.ZstdDecompressor().decompress(data[len(_MAGIC) :]))
+        packed = data[_HEAD_BYTES:]
+        if data[len(_MAGIC) : _HEAD_BYTES] != _sum_of(packed):
+            msg = f"state of `{kind}` is damaged and can't be resumed from: its checksum is wrong"
+            raise StateError(msg)
+        envelope = _DECODER.decode(zstandard.ZstdDecompressor().decompress(packed))
     except (zstandard.ZstdError, msgspec.DecodeError) as error:
         msg = f"state of `{kind}` is damaged and can't be resumed from: {error}"
         raise StateError(msg) from error
