@@ -41,6 +41,7 @@ rootLogger.level = info
 rootLogger.appenderRef.file.ref = file
 """
 CAUSE = re.compile(r" (?:ERROR|FATAL) |Exception|Error:")
+THROWN = re.compile(r'^(?:Exception in thread "main" |Caused by: )(?:[\w.$]+: )?')
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class NodeFiles:
     def meta(self) -> Path:
         """Says which cluster and node the data belongs to; formatting writes it last."""
         return self.data / "meta.properties"
+
+    @property
+    def spare_meta(self) -> Path:
+        """A copy of `meta`: a new one would get a new directory id, for which no partition is assigned."""
+        return self.directory / "meta.properties"
 
     @property
     def log(self) -> Path:
@@ -119,18 +125,17 @@ class Broker:
         (self.files.directory / "log4j2.properties").write_text(LOG_CONFIG, encoding="utf-8")
 
     def format(self, cluster_id: str, scram_users: list[str]) -> None:
-        """Give an empty data directory its identity; one that lost only its identity keeps its records.
+        """Give the data directory its identity; what half a format left there before is dropped.
 
         Raises:
             EmbeddedKafkaError: Apache Kafka's own tool refused.
         """
-        self.files.meta.unlink(missing_ok=True)
+        shutil.rmtree(self.files.data, ignore_errors=True)
         added = [part for user in scram_users for part in ("--add-scram", user)]
         command = self._command(
             "kafka.tools.StorageTool",
             *(
                 "format",
-                "--ignore-formatted",
                 "--cluster-id",
                 cluster_id,
                 "--config",
@@ -142,8 +147,9 @@ class Broker:
             command, capture_output=True, text=True, check=False, timeout=FORMAT_TIMEOUT_S
         )
         if done.returncode != 0:
-            message = f"cannot format {self.files.data}: {(done.stdout + done.stderr).strip()}"
-            raise EmbeddedKafkaError(message)
+            said = [*done.stdout.splitlines(), *done.stderr.splitlines()]
+            raise EmbeddedKafkaError(f"cannot format {self.files.data}: {_most_telling(said)}")
+        shutil.copy(self.files.meta, self.files.spare_meta)
 
     def format_like(self, formatted: NodeFiles) -> None:
         """Format as a copy of another broker's fresh data directory, which costs no start of a Java machine.
@@ -156,6 +162,21 @@ class Broker:
         stated = re.sub(r"(?m)^node\.id=.*$", f"node.id={self.node_id}", stated)
         stated = re.sub(r"(?m)^directory\.id=.*$", f"directory.id={random_kafka_id()}", stated)
         self.files.meta.write_text(stated, encoding="utf-8")
+        shutil.copy(self.files.meta, self.files.spare_meta)
+
+    def restore_identity(self) -> None:
+        """Put back the identity of a data directory that lost it, and only it.
+
+        Raises:
+            EmbeddedKafkaError: The copy is lost, too.
+        """
+        if self.files.formatted:
+            return
+        try:
+            shutil.copy(self.files.spare_meta, self.files.meta)
+        except OSError as error:
+            message = f"{self.files.data} lost its identity and cannot be used; delete {self.files.directory.parent}"
+            raise EmbeddedKafkaError(message) from error
 
     def start(self, owner_pid: int, stop_s: float = STOP_S) -> None:
         """Start the process and return at once; it ends when the process `owner_pid` ends."""
@@ -219,9 +240,7 @@ class Broker:
 
     def failure(self) -> str:
         """Return the most telling line of the logs of a broker that ended by itself."""
-        lines = [line for file in (self.files.console, self.files.log) for line in _tail(file)]
-        telling = [line for line in lines if CAUSE.search(line)]
-        return (telling or lines or ["it printed nothing"])[-1].strip()
+        return _most_telling([line for file in (self.files.console, self.files.log) for line in _tail(file)])
 
     def port_was_taken(self) -> bool:
         """Whether it ended because another program had taken one of its ports."""
@@ -289,6 +308,13 @@ def _read_pid_file(path: Path) -> dict[str, tuple[int, int]] | None:
         return {name: (int(pid), int(started)) for name, (pid, started) in stated.items()}
     except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return None
+
+
+def _most_telling(lines: list[str]) -> str:
+    """Return the last line that looks like a cause, or the last one; lines of stack traces tell nothing."""
+    said = [line for line in lines if line.strip() and not line.startswith("\t")]
+    causes = [line for line in said if CAUSE.search(line)]
+    return THROWN.sub("", (causes or said or ["it printed nothing"])[-1].strip())
 
 
 def _tail(path: Path, lines: int = 200) -> list[str]:

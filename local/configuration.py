@@ -28,6 +28,9 @@ SHARED_PROPERTIES = {
     "replica.fetch.max.bytes": str(MAX_MESSAGE_BYTES),
     # Kafka's default takes 128 MiB of the heap for compaction.
     "log.cleaner.dedupe.buffer.size": str(8 * 1024 * 1024),
+    # A killed broker is believed alive for this long, and cannot come back before: 9 s by default.
+    "broker.session.timeout.ms": "4000",
+    "broker.heartbeat.interval.ms": "1000",
     "num.network.threads": "2",
     "num.io.threads": "4",
 }

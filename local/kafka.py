@@ -5,7 +5,6 @@ with EmbeddedKafka(Path("data")) as kafka:
 """
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -273,15 +272,13 @@ class EmbeddedKafka:
         return security.broker_properties(files, identity.broker_password)
 
     def _format(self, identity: Identity) -> None:
-        """Format what is not formatted: everything in a new directory, one that lost its identity in an old one."""
-        users = [] if self._security is None else self._security.stored_users(identity.broker_password)
+        """Format everything in a new directory, also one where an earlier start ended half-way."""
         if identity.formatted:
             for broker in self._brokers.values():
-                if not broker.files.formatted:
-                    broker.format(identity.cluster_id, users)
+                broker.restore_identity()
             return
+        users = [] if self._security is None else self._security.stored_users(identity.broker_password)
         first, *others = self._brokers.values()
-        shutil.rmtree(first.files.data, ignore_errors=True)  # an earlier start ended half-way; there are no records yet
         first.format(identity.cluster_id, users)
         for broker in others:
             broker.format_like(first.files)

@@ -4,15 +4,17 @@ The broker starts when the first test asks for it and serves every worker of pyt
 that was started by hand: whatever happens to that one, the broker ends with it.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,6 +143,22 @@ def cluster(kafka: KafkaCluster, topics: Topics) -> dict[str, str]:
         "TAILMARK_KAFKA__TOPICS__DEAD_LETTER": topics.dead_letter,
         "TAILMARK_KAFKA__TOPICS__TRUTH": topics.truth,
     }
+
+
+@pytest.fixture
+def start_kafka(tmp_path: Path) -> Iterator[Callable[..., EmbeddedKafka]]:
+    """A function that starts a cluster of the test's own, to be hurt: `start_kafka(brokers=3, security=Scram())`.
+
+    It takes what `EmbeddedKafka` takes; `data_dir` is a name in the test's folder. It ends with the test.
+    """
+    with contextlib.ExitStack() as started:
+
+        def start(data_dir: str = "kafka", **options: Any) -> EmbeddedKafka:
+            cluster = EmbeddedKafka(tmp_path / data_dir, runtime=install(say=print), **options)
+            started.callback(cluster.stop, clean=False)
+            return cluster.start()
+
+        yield start
 
 
 @pytest.fixture

@@ -21,7 +21,20 @@ REQUEST_TIMEOUT_S = 15.0
 READ_BATCH = 10_000
 READ_WAIT_S = 0.2
 POLL_S = 0.1
-MAX_QUEUED = 1_000_000
+UNSETTLED = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._TRANSPORT,
+        KafkaError._TIMED_OUT,
+    }
+)
+LIMITS = {
+    "message.max.bytes": str(8 * 1024 * 1024),
+    "queue.buffering.max.messages": "1000000",
+    "topic.metadata.propagation.max.ms": "2000",  # an absent topic is reported then, not after 30 s
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,7 @@ def create_topics(options: Options, topics: Sequence[str], *, partitions: int = 
         created.result(REQUEST_TIMEOUT_S)
     for topic in topics:
         _wait_for_leaders(admin, topic, partitions)
+        end_offsets(options, topic)
 
 
 def topic_names(options: Options) -> set[str]:
@@ -94,8 +108,8 @@ def produce(options: Options, topic: str, records: Iterable[NewRecord | bytes]) 
         if error is not None:
             failures.append(error)
 
-    client = {**options, "enable.idempotence": "true", "linger.ms": "5", "message.max.bytes": str(8 * 1024 * 1024)}
-    producer = Producer({**client, "queue.buffering.max.messages": str(MAX_QUEUED)})
+    client = {**options, "enable.idempotence": "true", "linger.ms": "5", **LIMITS}
+    producer = Producer(client)
     for given in records:
         record = given if isinstance(given, NewRecord) else NewRecord(given)
         _produce_one(producer, topic, record, delivered)
@@ -107,14 +121,18 @@ def produce(options: Options, topic: str, records: Iterable[NewRecord | bytes]) 
 
 
 def end_offsets(options: Options, topic: str, *, isolation: str = "read_committed") -> dict[int, int]:
-    """Return the offset after the last readable record of each partition."""
+    """Return the offset after the last readable record of each partition.
+
+    Raises:
+        KafkaException: The topic is absent, or a partition had no leader for `REQUEST_TIMEOUT_S`.
+    """
     consumer = _consumer(options, isolation)
+    deadline = time.monotonic() + REQUEST_TIMEOUT_S
     try:
         partitions = consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic].partitions
-        ends = {}
-        for partition in partitions:
-            ends[partition] = consumer.get_watermark_offsets(TopicPartition(topic, partition), REQUEST_TIMEOUT_S)[1]
-        return ends
+        return {
+            partition: _end_offset(consumer, TopicPartition(topic, partition), deadline) for partition in partitions
+        }
     finally:
         consumer.close()
 
@@ -175,6 +193,17 @@ def wait_for_records(
         time.sleep(POLL_S)
 
 
+def _end_offset(consumer: Consumer, place: TopicPartition, deadline: float) -> int:
+    """Ask for one end offset; a leader that was just chosen may not know it yet."""
+    while True:
+        try:
+            return consumer.get_watermark_offsets(place, REQUEST_TIMEOUT_S)[1]
+        except KafkaException as error:
+            if time.monotonic() > deadline or error.args[0].code() not in UNSETTLED:
+                raise
+        time.sleep(POLL_S)
+
+
 def _wait_for_leaders(admin: AdminClient, topic: str, partitions: int) -> None:
     """Wait until clients are told of a leader for each partition of a new topic."""
     deadline = time.monotonic() + REQUEST_TIMEOUT_S
@@ -216,6 +245,7 @@ def _consumer(options: Options, isolation: str) -> Consumer:
             "isolation.level": isolation,
             "auto.offset.reset": "error",
             "fetch.queue.backoff.ms": "10",
+            "fetch.wait.max.ms": "10",  # an empty partition is reported after this time
         }
     )
 
@@ -233,7 +263,7 @@ def _read_to_end(consumer: Consumer, topic: str, open_partitions: set[int]) -> l
                 records.append(_record(message))
             elif error.code() == KafkaError._PARTITION_EOF:
                 open_partitions.discard(message.partition())
-            elif not error.retriable() and error.code() != KafkaError._TRANSPORT:
+            elif not error.retriable() and error.code() not in UNSETTLED:
                 raise KafkaException(error)
     return records
 
