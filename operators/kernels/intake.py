@@ -61,8 +61,8 @@ class EventColumns:
     latency_us: NDArray[np.int64]
     error: NDArray[np.bool_]
 
-    def where(self, rows: NDArray[np.bool_]) -> EventColumns:
-        """Keep the rows that `rows` marks, shape (n,)."""
+    def where(self, rows: NDArray[np.bool_] | slice) -> EventColumns:
+        """Keep the rows that `rows` marks, shape (n,), or a run of them."""
         return EventColumns(self.code[rows], self.pane[rows], self.latency_us[rows], self.error[rows])
 
 

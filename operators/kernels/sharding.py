@@ -6,7 +6,7 @@ matter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 _ROW_BITS: Final = 15
 _PANE_BITS: Final = 16
 MAX_ROWS: Final = 1 << _ROW_BITS
-"""Most events in one frame: the row number shares a 64-bit sort key with series, pane and bucket."""
+"""Most events that are aggregated at once: the row number shares a 64-bit sort key with series, pane and bucket."""
 
 _ROW_MASK: Final = MAX_ROWS - 1
 _PANE_SHIFT: Final = BUCKET_BITS + _ROW_BITS
 _CODE_SHIFT: Final = _PANE_SHIFT + _PANE_BITS
+_CODE_BITS: Final = 63 - _CODE_SHIFT
 
 SERIES, PANE, COUNT, ERRORS, SUM_US, MAX_US = range(6)
 """Rows of `PaneRows.totals`."""
@@ -53,15 +54,24 @@ def split_by_shard(
     """Aggregate events by series, pane and bucket, and split the result by shard.
 
     Args:
-        columns: Up to `MAX_ROWS` events.
+        columns: Any number of events, in any order.
         names: (service, endpoint) of each series code.
         shard_of_code: Shape (codes,): shard of each series code.
 
     Returns:
-        (shard, rows) for each shard that has any, in the order of shards.
+        (shard, rows) for each shard that has any, in the order of shards; once more for every `MAX_ROWS` events, and
+        for panes that are too far apart to be sorted together.
     """
     if not len(columns.code):
         return []
+    if len(columns.code) > MAX_ROWS:
+        cuts = range(0, len(columns.code), MAX_ROWS)
+        pieces = (columns.where(slice(start, start + MAX_ROWS)) for start in cuts)
+        return [part for piece in pieces for part in split_by_shard(piece, names, shard_of_code)]
+    if int(columns.code.max()) >> _CODE_BITS:
+        codes, renumbered = np.unique(columns.code, return_inverse=True)
+        fewer = replace(columns, code=renumbered)
+        return split_by_shard(fewer, [names[code] for code in codes.tolist()], shard_of_code[codes])
     first_pane = int(columns.pane.min())
     if int(columns.pane.max()) - first_pane >= 1 << _PANE_BITS:
         return _split_halves(columns, names, shard_of_code)
