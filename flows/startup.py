@@ -11,10 +11,12 @@ from operators.kernels.codec import StateError
 from operators.kernels.intake import IntakeRules
 from operators.kernels.mapping import mapped_decoder
 from sinks.clients import OutputError
+from sinks.page_server import Health, PageServer
+from sinks.vitals_page import VitalsCollector
 from sources.drain import Drain
 from sources.errors import SourceError
 from sources.kafka import KafkaEventSource
-from sources.recovery import RecoveryError, recovery_of_run
+from sources.recovery import RecoveryError, bytewax_flags, recovery_of_run
 from sources.topic import partitions_of
 
 if TYPE_CHECKING:
@@ -23,9 +25,15 @@ if TYPE_CHECKING:
 
     from flows.settings import Settings
     from operators.vitals import Vitals
+    from sinks.kafka import ExactlyOnceKafkaSink
+    from sinks.prometheus import Page
 
 EXIT_FAILURE: Final = 1
 EXIT_BAD_SETTINGS: Final = 2
+
+STALLED_AFTER_S: Final = 60.0
+STALLED_AFTER_EPOCHS: Final = 6
+"""An epoch that takes longer than the larger of both means that nothing moves any more."""
 
 _OURS: Final = (SettingsError, RecoveryError, SourceError, OutputError, StateError)
 
@@ -59,20 +67,21 @@ def _say(error: BaseException) -> None:
     print(f"tailmark: {error}", file=sys.stderr)  # noqa: T201 - the one line that the person on call reads
 
 
-def source_of(settings: Settings, flow: str, vitals: Vitals) -> KafkaEventSource:
-    """Make the source of a flow, which ends cleanly on SIGTERM and SIGINT.
+def source_of(settings: Settings, vitals: Vitals) -> KafkaEventSource:
+    """Make the source of a flow, which ends cleanly on SIGTERM and SIGINT under `python -m bytewax.run`.
 
     Raises:
         SourceError: Kafka does not answer, or there is no topic to read.
     """
     drain = Drain()
-    drain.on_signals()
+    if bytewax_flags() is not None:
+        drain.on_signals()
     client, kafka, span, events = settings.client(), settings.kafka, settings.window, settings.events
     partitions_of(client, kafka.topics.events)
     return KafkaEventSource(
         client=client,
         topic=kafka.topics.events,
-        group_id=kafka.group_for(flow),
+        group_id=kafka.group_for(vitals.flow),
         sources=kafka.source_shards,
         shards=span.shards,
         rules=IntakeRules(span.slide_ms, span.allowed_lateness_ms, events.max_future_ms),
@@ -112,3 +121,30 @@ def recover(settings: Settings, flow: str, output_partitions: Mapping[str, int])
         constants=output_partitions,
     )
     return output_partitions if recovery is None else recovery.constants
+
+
+def serve_page(
+    settings: Settings, vitals: Vitals, page: Page | None, sinks: Mapping[str, ExactlyOnceKafkaSink]
+) -> None:
+    """Serve the Prometheus page and the health of this process until it ends; only under `python -m bytewax.run`.
+
+    Args:
+        settings: Where to listen.
+        vitals: How the flow is doing.
+        page: Its series and alerts; None for a flow that has none.
+        sinks: Its Kafka sinks, by topic.
+
+    Raises:
+        OutputError: The port is taken.
+    """
+    flags = bytewax_flags()
+    if flags is None:
+        return
+    stalled_after_s = max(STALLED_AFTER_S, STALLED_AFTER_EPOCHS * (flags.snapshot_interval_s or 0.0))
+    PageServer(
+        page,
+        [VitalsCollector(vitals, sinks)],
+        Health(vitals, stalled_after_s=stalled_after_s),
+        host=settings.prometheus.host,
+        port=settings.prometheus.port_for(vitals.flow, flags.member.process),
+    )

@@ -8,6 +8,7 @@ from bytewax.operators import KeyedStream
 
 from operators.kernels.frames import ScoredFrame, WindowFrame
 from operators.kernels.scoring import Scorer, ScoringConfig
+from operators.kernels.windows import WindowRules
 from operators.stateful import ShardLogic
 from operators.vitals import Vitals
 
@@ -30,7 +31,7 @@ class ShardScores:
 
 @operator
 def score(
-    step_id: str, up: KeyedStream[WindowFrame], *, config: ScoringConfig, slide_ms: int, length_ms: int, vitals: Vitals
+    step_id: str, up: KeyedStream[WindowFrame], *, config: ScoringConfig, rules: WindowRules, vitals: Vitals
 ) -> KeyedStream[ScoredFrame]:
     """Score each closed window against what its series has done before.
 
@@ -38,8 +39,7 @@ def score(
         step_id: Unique name of this step.
         up: Closed windows, by shard.
         config: Settings of the detectors.
-        slide_ms: Distance of two window ends.
-        length_ms: Length of a window.
+        rules: Length and slide of the windows.
         vitals: Where the size of snapshots is noted.
 
     Returns:
@@ -47,11 +47,10 @@ def score(
     """
 
     def build(data: bytes | None) -> ShardLogic[WindowFrame, ScoredFrame]:
-        scorer = (
-            Scorer(config, slide_ms, length_ms)
-            if data is None
-            else Scorer.from_bytes(config, slide_ms, length_ms, data)
-        )
+        if data is None:
+            scorer = Scorer(config, rules.slide_ms, rules.length_ms)
+        else:
+            scorer = Scorer.from_bytes(config, rules.slide_ms, rules.length_ms, data)
         return ShardLogic(ShardScores(scorer), vitals.shard())
 
     return op.stateful_batch("state", up, build)

@@ -23,66 +23,58 @@ ALERT_HEADERS: Final = (("schema", b"alert/1"), ("content-type", b"application/j
 _F = TypeVar("_F")
 
 
-def windows_of(partitions: int) -> Callable[[list[tuple[str, ScoredFrame]]], list[Routed]]:
-    """Make the encoder of `telemetry.windows`.
+def windows(frames: Sequence[tuple[str, ScoredFrame]], partitions: int) -> list[Routed]:
+    """Encode closed windows for `telemetry.windows`.
 
     Args:
+        frames: Scored frames with their shards.
         partitions: Partitions of the topic; all series of a shard go to one.
+
+    Returns:
+        Records of all frames that go to the same partition, together.
     """
-
-    def encode(frames: list[tuple[str, ScoredFrame]]) -> list[Routed]:
-        return [
-            (route, _records(window_records(group), min(frame.windows.window_end_ms for frame in group)))
-            for route, group in _by_partition(frames, partitions).items()
-        ]
-
-    return encode
+    return [
+        (route, _records(window_records(group), min(frame.windows.window_end_ms for frame in group)))
+        for route, group in _by_partition(frames, partitions).items()
+    ]
 
 
-def alerts_of(partitions: int) -> Callable[[list[tuple[str, AlertFrame]]], list[Routed]]:
-    """Make the encoder of `telemetry.alerts`.
-
-    Args:
-        partitions: Partitions of the topic.
-    """
-    return _alert_encoder(partitions, alert_records)
+def alerts(frames: Sequence[tuple[str, AlertFrame]], partitions: int) -> list[Routed]:
+    """Encode alert transitions for `telemetry.alerts`; arguments and result as in `windows`."""
+    return _transitions(frames, partitions, alert_records)
 
 
-def alert_states_of(partitions: int) -> Callable[[list[tuple[str, AlertFrame]]], list[Routed]]:
-    """Make the encoder of `telemetry.alerts.state`.
-
-    Args:
-        partitions: Partitions of the topic.
-    """
-    return _alert_encoder(partitions, alert_state_records)
+def alert_states(frames: Sequence[tuple[str, AlertFrame]], partitions: int) -> list[Routed]:
+    """Encode alert transitions for `telemetry.alerts.state`; arguments and result as in `windows`."""
+    return _transitions(frames, partitions, alert_state_records)
 
 
-def dead_letters_of(frame: KafkaFrame) -> list[Routed]:
-    """Encode what a frame rejected: bytes and key unchanged, in the partition of the same number."""
-    dead = frame.dead
-    if dead is None:
-        return []
-    records = OutputRecords(dead.keys, dead.values, dead.ids, dead.headers, dead.time_ms)
-    return [(f"partition-{dead.partition}", records)]
+def dead_letters(frames: Sequence[KafkaFrame], partitions: int) -> list[Routed]:  # noqa: ARG001 - the sink wraps around
+    """Encode what frames rejected for `telemetry.dead-letter`: bytes and key unchanged, in the partition they had."""
+    return [
+        (
+            f"partition-{dead.partition}",
+            OutputRecords(dead.keys, dead.values, dead.ids, dead.headers, dead.time_ms),
+        )
+        for frame in frames
+        if (dead := frame.dead) is not None
+    ]
 
 
-def _alert_encoder(
-    partitions: int, encode_transitions: Callable[[Iterable[Transition]], WireRecords]
-) -> Callable[[list[tuple[str, AlertFrame]]], list[Routed]]:
-    def encode(frames: list[tuple[str, AlertFrame]]) -> list[Routed]:
-        changed = [(shard, frame) for shard, frame in frames if frame.transitions]
-        return [
-            (
-                route,
-                _records(
-                    encode_transitions(transition for frame in group for transition in frame.transitions),
-                    min(frame.window_end_ms for frame in group),
-                ),
-            )
-            for route, group in _by_partition(changed, partitions).items()
-        ]
-
-    return encode
+def _transitions(
+    frames: Sequence[tuple[str, AlertFrame]], partitions: int, encode: Callable[[Iterable[Transition]], WireRecords]
+) -> list[Routed]:
+    changed = [(shard, frame) for shard, frame in frames if frame.transitions]
+    return [
+        (
+            route,
+            _records(
+                encode(transition for frame in group for transition in frame.transitions),
+                min(frame.window_end_ms for frame in group),
+            ),
+        )
+        for route, group in _by_partition(changed, partitions).items()
+    ]
 
 
 def _by_partition(frames: Sequence[tuple[str, _F]], partitions: int) -> dict[str, list[_F]]:

@@ -71,6 +71,20 @@ class FlowProcess:
             )
         return self
 
+    def serving(self, timeout_s: float = TIMEOUT_S) -> FlowProcess:
+        """Wait until the page of each process answers: from then on a signal means a clean stop."""
+        deadline = time.monotonic() + timeout_s
+        port = int(self.env["TAILMARK_PROMETHEUS__PORT"])
+        for number in range(len(self.running)):
+            while True:
+                with closing(socket.socket()) as probe:
+                    if probe.connect_ex(("127.0.0.1", port + 10 * number)) == 0:
+                        break
+                assert self.running[number].poll() is None, self.wait()
+                assert time.monotonic() < deadline, "the page does not answer"
+                time.sleep(0.05)
+        return self
+
     def wait(self, timeout_s: float = TIMEOUT_S) -> tuple[list[int], str]:
         """Wait for the end; returns the exit codes and what was written to stderr."""
         deadline = time.monotonic() + timeout_s

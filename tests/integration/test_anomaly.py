@@ -129,7 +129,8 @@ def test_flow_stopped_by_signals_and_resumed_gives_the_rows_of_one_run(
         env = settings_for(kafka, topics, KAFKA__STOP_AT_END=str(last).lower())
         flow = FlowProcess(env, tmp_path / "recovery").start()
         if not last:
-            time.sleep(rng.uniform(1.0, 5.0))
+            flow.serving()
+            time.sleep(rng.uniform(0.0, 4.0))
             flow.signal(signal.SIGTERM if number % 2 else signal.SIGINT)
         codes, stderr = flow.wait()
         assert codes == [0], stderr
