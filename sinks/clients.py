@@ -21,6 +21,7 @@ ANSWER_TIMEOUT_S: Final = 10.0
 _SLICE_S: Final = 0.5
 _SECRET_NAME: Final = re.compile(r"pass|secret|token|credential|private|pem$|jaas|oauthbearer.config|key$")
 _DECORATION: Final = re.compile(r"^\S+/(?:bootstrap|\d+): | \(after \d+ms in state \w+.*?\)$")
+_NORMAL: Final = "while another concurrent operation on the same transaction"  # how a crashed predecessor is fenced off
 _REFUSED: Final = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001 - librdkafka's own codes are spelled so
 
 
@@ -33,7 +34,7 @@ class ClusterUnavailableError(OutputError):
 
 
 class _Redaction(logging.Filter):
-    """Takes the secrets of one client's options out of what librdkafka logs."""
+    """Takes the secrets of one client's options, and what is normal, out of what librdkafka logs."""
 
     def __init__(self, client: Mapping[str, Any]) -> None:
         super().__init__()
@@ -41,7 +42,7 @@ class _Redaction(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = redacted(record.getMessage(), self._client), ()
-        return True
+        return _NORMAL not in record.msg
 
 
 class Reasons:
