@@ -1,5 +1,6 @@
 """Fetch Apache Kafka and teach its Java machine to start fast; what `make setup` does once."""
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -32,10 +33,11 @@ def install(*, cache_dir: Path | None = None, repository: str | None = None, say
     runtime = installed(cache) or fetch(cache, repository=repository, say=say)
     if runtime.fast:
         return runtime
-    with cache_lock(cache):
-        if not aot_cache_path(cache).exists():
-            say("preparing Apache Kafka for a fast start (20 s, once)")
-            _train(runtime, aot_cache_path(cache))
+    if not aot_cache_path(cache).exists() and os.access(cache, os.W_OK):
+        with cache_lock(cache):
+            if not aot_cache_path(cache).exists():  # another process may have made it in the meantime
+                say("preparing Apache Kafka for a fast start (20 s, once)")
+                _train(runtime, aot_cache_path(cache))
     return installed(cache) or runtime
 
 

