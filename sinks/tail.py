@@ -9,15 +9,22 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, Message, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from sinks.clients import ANSWER_TIMEOUT_S, OutputError, with_log
 from sinks.records import EVENT_TIME_HEADER, ID_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from confluent_kafka.admin import AdminClient
 
@@ -25,8 +32,20 @@ MAX_TAIL_IDS: Final = 5_000_000
 """Most records of one partition that a resumed sink remembers: about 1 GB."""
 
 _READ_TIMEOUT_S: Final = 60.0
+_RETRY_S: Final = 0.1
+_PASSING: Final = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError._TRANSPORT,  # noqa: SLF001 - librdkafka's own codes are spelled so
+}
+"""What a cluster answers while a topic is being created or a broker starts; librdkafka does not ask again by itself."""
 _BATCH_RECORDS: Final = 5_000
 _POLL_S: Final = 0.02
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -98,9 +117,13 @@ def stored_baseline(admin: AdminClient, group: str, topic: str, partition: int) 
         KafkaException: The cluster did not answer.
     """
     request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition)])
-    answer = admin.list_consumer_group_offsets([request], request_timeout=ANSWER_TIMEOUT_S)
-    offset = answer[group].result(ANSWER_TIMEOUT_S).topic_partitions[0].offset
-    return int(offset) if offset >= 0 else None
+
+    def ask() -> int:
+        answer = admin.list_consumer_group_offsets([request], request_timeout=ANSWER_TIMEOUT_S)
+        return int(answer[group].result(ANSWER_TIMEOUT_S).topic_partitions[0].offset)
+
+    offset = _persistently(ask)
+    return offset if offset >= 0 else None
 
 
 def store_baseline(admin: AdminClient, group: str, topic: str, partition: int, offset: int) -> None:
@@ -117,10 +140,14 @@ def store_baseline(admin: AdminClient, group: str, topic: str, partition: int, o
         KafkaException: The cluster did not answer.
     """
     request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition, offset)])
-    answer = admin.alter_consumer_group_offsets([request], request_timeout=ANSWER_TIMEOUT_S)
-    failure = answer[group].result(ANSWER_TIMEOUT_S).topic_partitions[0].error
-    if failure is not None:
-        raise OutputError(f"baseline of `{topic}` partition {partition} can't be stored: {failure.str()}")
+
+    def ask() -> None:
+        answer = admin.alter_consumer_group_offsets([request], request_timeout=ANSWER_TIMEOUT_S)
+        failure = answer[group].result(ANSWER_TIMEOUT_S).topic_partitions[0].error
+        if failure is not None:
+            raise KafkaException(failure)
+
+    _persistently(ask)
 
 
 def partition_bounds(client: Mapping[str, Any], group: str, topic: str, partition: int) -> tuple[int, int]:
@@ -140,8 +167,9 @@ def partition_bounds(client: Mapping[str, Any], group: str, topic: str, partitio
     """
     options = {"group.id": group, "enable.auto.commit": False, "isolation.level": "read_uncommitted"}
     consumer = Consumer(with_log(client, options))
+    where = TopicPartition(topic, partition)
     try:
-        return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_TIMEOUT_S)
+        return _persistently(lambda: consumer.get_watermark_offsets(where, timeout=ANSWER_TIMEOUT_S))
     finally:
         consumer.close()
 
@@ -186,6 +214,23 @@ def read_tail(client: Mapping[str, Any], group: str, topic: str, partition: int,
     return tail
 
 
+def _persistently(ask: Callable[[], _T]) -> _T:
+    """Ask a question again while the answer may only be too early.
+
+    Raises:
+        KafkaException: The cluster refused, or did not come round in time.
+    """
+    deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            passing = error.args[0].retriable() or error.args[0].code() in _PASSING
+            if not passing or time.monotonic() >= deadline:
+                raise
+        time.sleep(_RETRY_S)
+
+
 def _fill(tail: Tail, consumer: Consumer, where: str) -> None:
     """Read until the end of the tail has been reached."""
     deadline = time.monotonic() + _READ_TIMEOUT_S
@@ -195,7 +240,7 @@ def _fill(tail: Tail, consumer: Consumer, where: str) -> None:
             if error is None:
                 tail.add(message)
             elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own codes are spelled so
-                if error.retriable() or error.code() == KafkaError._TRANSPORT:  # noqa: SLF001 - likewise
+                if error.retriable() or error.code() in _PASSING:
                     continue
                 raise OutputError(f"own records in {where} can't be read back: {error.str()}")
             elif (message.offset() or 0) >= tail.end:

@@ -12,12 +12,13 @@ from confluent_kafka import Producer
 
 from operators.kernels.codec import StateError
 from sinks.kafka import EXPIRY_SNAPSHOTS, ExactlyOnceKafkaSink, KafkaOutputPartition, OutputError, OutputRecords
+from sinks.topics import OutputTopic, ensure_topics
 from tests.kafka_log import end_offsets, read_topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.conftest import KafkaCluster
+    from tests.conftest import KafkaCluster, Topics
 
 HOUR_MS = 3_600_000
 STEP = "anomaly.windows"
@@ -258,6 +259,18 @@ def test_partitions_write_to_the_partition_of_their_number_and_sort_by_it(harnes
         part.write_batch([frame(name)])
         part.snapshot()
     assert [(r.partition, r.value) for r in read_topic(h.options, h.sink.topic)] == [(3, b"v-00003"), (11, b"v-00011")]
+
+
+def test_a_topic_that_was_created_a_moment_ago_can_be_written(kafka: KafkaCluster, topics: Topics) -> None:
+    for number in range(3):
+        h = Harness(kafka, f"{topics.windows}-{number}", partitions=8)
+        ensure_topics(kafka.client_options, [OutputTopic(h.sink.topic)], partitions=8)
+        for name in h.sink.list_parts():
+            h.open(part=name).write_batch([frame(name)])
+        for part in h.opened:
+            part.snapshot()
+            part.close()
+        assert sorted(h.ids()) == h.sink.list_parts()
 
 
 def test_foreign_records_and_headers_of_rejected_records_do_not_mislead_the_sink(
