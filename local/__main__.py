@@ -1,11 +1,15 @@
-"""`python -m local`: an embedded Apache Kafka in the foreground, and what it needs."""
+"""`python -m local`: an embedded Apache Kafka in the foreground, what it needs, and the demo."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from flows.settings import SettingsError
+from local.demo.errors import DemoError
+from local.demo.run import Options, run
 from local.errors import EmbeddedKafkaError
 from local.foreground import run_in_foreground
 from local.install import install
@@ -41,6 +45,25 @@ def fetch(
     """Download Apache Kafka into the cache, once; later starts need no network."""
     install(repository=repository, say=_say)
     typer.echo(f"Apache Kafka {KAFKA_VERSION} is in {default_cache_dir()}")
+
+
+@app.command()
+def demo(
+    duration: Annotated[
+        float | None, typer.Option(min=1, help="Seconds that events flow, starting and stopping left out; no end.")
+    ] = None,
+    speed: Annotated[float, typer.Option(min=1, max=120, help="Event time per wall time.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated world.")] = 7,
+) -> None:
+    """Show the pipeline at work while simulated services go wrong; Ctrl-C ends it.
+
+    KAFKA_BOOTSTRAP_SERVERS names a Kafka to use, with topics of its own, in place of an embedded one.
+    """
+    try:
+        run(Options(duration, speed, seed), os.environ)
+    except (DemoError, SettingsError) as error:
+        _say(f"error: {error}")
+        raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from error
 
 
 @app.command(hidden=True)

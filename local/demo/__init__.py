@@ -1,0 +1,1 @@
+"""The demo: the whole pipeline on this machine, watched from outside while simulated services go wrong."""
