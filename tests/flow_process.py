@@ -6,11 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
+
+import pytest
 
 if TYPE_CHECKING:
     import signal
@@ -42,6 +45,7 @@ class FlowProcess:
         processes: How many processes.
         interval_s: Snapshot interval.
         workers: Worker threads in each process.
+        backup_s: How long snapshots are kept after newer ones replaced them.
     """
 
     env: Mapping[str, str]
@@ -50,7 +54,9 @@ class FlowProcess:
     processes: int = 1
     interval_s: int = 1
     workers: int = 1
-    running: list[subprocess.Popen[str]] = field(default_factory=list)
+    backup_s: int = 0
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    said: list[IO[bytes]] = field(default_factory=list)
 
     def start(self) -> FlowProcess:
         """Start all processes."""
@@ -58,16 +64,16 @@ class FlowProcess:
         for process in range(self.processes):
             command = [sys.executable, "-m", "bytewax.run", self.flow]
             if self.recovery is not None:
-                command += ["-r", str(self.recovery), "-s", str(self.interval_s), "-b", "0"]
+                command += ["-r", str(self.recovery), "-s", str(self.interval_s), "-b", str(self.backup_s)]
             if self.workers > 1:
                 command += ["-w", str(self.workers)]
             if self.processes > 1:
                 command += ["-i", str(process), "-a", addresses]
             environment = {**os.environ, **self.env}
+            # Files, not pipes: nobody reads while it runs, and a full pipe would stop the flow.
+            self.said.append(tempfile.TemporaryFile())  # noqa: SIM115 - closed by `wait`
             self.running.append(
-                subprocess.Popen(
-                    command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-                )
+                subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.said[-1], stderr=self.said[-1])
             )
         return self
 
@@ -86,17 +92,29 @@ class FlowProcess:
         return self
 
     def wait(self, timeout_s: float = TIMEOUT_S) -> tuple[list[int], str]:
-        """Wait for the end; returns the exit codes and what was written to stderr."""
+        """Wait for the end; returns the exit codes and what was written to stdout and stderr."""
         deadline = time.monotonic() + timeout_s
-        stderr = ""
         try:
             for process in self.running:
-                stderr += process.communicate(timeout=max(0.1, deadline - time.monotonic()))[1]
+                process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.kill()
+            pytest.fail(f"the flow did not end in {timeout_s:.0f} s; it said: {self.output()}")
         finally:
             self.kill()
-        codes = [process.returncode for process in self.running]
-        self.running = []
-        return codes, stderr
+        codes, output = [process.returncode for process in self.running], self.output()
+        for said in self.said:
+            said.close()
+        self.running, self.said = [], []
+        return codes, output
+
+    def output(self) -> str:
+        """Give what all processes have written so far."""
+        texts = []
+        for said in self.said:
+            length = os.fstat(said.fileno()).st_size
+            texts.append(os.pread(said.fileno(), length, 0).decode(errors="replace"))
+        return "".join(texts)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to all processes."""
