@@ -36,8 +36,9 @@ FRAME_ROWS: Final = 10_000
 QUOTA_ROWS: Final = 4_000_000
 """How many events a source reads in one epoch: the only thing that keeps it from flooding another worker."""
 
-POLL_PAUSE: Final = timedelta(milliseconds=10)
-"""How long a source rests when its log has brought nothing."""
+SHORTEST_REST_MS: Final = 20
+LONGEST_REST_MS: Final = 80
+"""How long a source rests at the end of its log: longer each time that it has brought nothing."""
 
 PREFETCH_KIB: Final = 131_072
 """How much the consumers of all sources may fetch ahead, together."""
@@ -131,7 +132,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         self._announced = False
         self._rows_in_epoch = 0
         self._rows_per_message = 1.0
-        self._rest = False
+        self._rest_ms = 0
         self._lag_at_s = 0.0
         self._to_mirror: list[TopicPartition] = []
 
@@ -149,11 +150,11 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
             raise StopIteration
         self._mirror()
         if self._rows_in_epoch >= QUOTA_ROWS:
-            self._rest = True
+            self._rest_ms = LONGEST_REST_MS
             return []
         wanted = max(1, int(FRAME_ROWS / self._rows_per_message))
         messages = cast("list[Record]", self._consumer.consume(wanted, 0))
-        self._rest = not messages
+        self._rest_ms = self._next_rest_ms(brought=bool(messages))
         frames = [self._frame(partition, batch) for partition, batch in self._by_partition(messages)]
         news = self._other_news()
         if news is not None:
@@ -163,7 +164,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
 
     def next_awake(self) -> datetime | None:
         """Rest a little when there was nothing to read."""
-        return datetime.now(UTC) + POLL_PAUSE if self._rest else None
+        return datetime.now(UTC) + timedelta(milliseconds=self._rest_ms) if self._rest_ms else None
 
     def snapshot(self) -> bytes:
         """Give the positions as bytes, and let a new epoch begin."""
@@ -180,6 +181,13 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         """Mirror the last offsets and leave."""
         self._mirror()
         self._consumer.close()
+
+    def _next_rest_ms(self, *, brought: bool) -> int:
+        """Choose how long to rest: a frame of a few events costs as much as one of hundreds."""
+        if brought and len(self._at_end) < len(self._positions):
+            return 0
+        longer_ms = SHORTEST_REST_MS if brought else 2 * self._rest_ms
+        return min(max(SHORTEST_REST_MS, longer_ms), LONGEST_REST_MS)
 
     def _connect(self) -> Consumer:
         return Consumer(
