@@ -21,7 +21,10 @@ ANSWER_TIMEOUT_S: Final = 10.0
 _SLICE_S: Final = 0.5
 _SECRET_NAME: Final = re.compile(r"pass|secret|token|credential|private|pem$|jaas|oauthbearer.config|key$")
 _DECORATION: Final = re.compile(r"^\S+/(?:bootstrap|\d+): | \(after \d+ms in state \w+.*?\)$")
-_NORMAL: Final = "while another concurrent operation on the same transaction"  # how a crashed predecessor is fenced off
+_NORMAL: Final = (
+    "while another concurrent operation on the same transaction",  # how a crashed predecessor is fenced off
+    "property and will be ignored by this",  # one set of options serves producers and consumers
+)
 _REFUSED: Final = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001 - librdkafka's own codes are spelled so
 
 
@@ -42,7 +45,7 @@ class _Redaction(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = redacted(record.getMessage(), self._client), ()
-        return _NORMAL not in record.msg
+        return not any(text in record.msg for text in _NORMAL)
 
 
 class Reasons:

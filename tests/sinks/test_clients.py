@@ -6,7 +6,7 @@ import logging
 import time
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from sinks.clients import Reasons, reason, redacted, unavailable, with_log
 
@@ -36,6 +36,18 @@ def test_what_librdkafka_logs_reaches_python_without_secrets(caplog: pytest.LogC
             producer.poll(0.1)
     assert "*** refused" in caplog.text
     assert "Connection" not in caplog.text
+
+
+def test_options_that_only_producers_have_are_no_news_to_a_consumer(caplog: pytest.LogCaptureFixture) -> None:
+    client = {"bootstrap.servers": "localhost:9", "group.id": "g", "compression.type": "lz4", "log_level": 7}
+    with caplog.at_level(logging.DEBUG):
+        consumer = Consumer(with_log(client, {"debug": "conf"}))
+        deadline = time.monotonic() + 30
+        while "group.id" not in caplog.text and time.monotonic() < deadline:
+            consumer.poll(0.1)
+        consumer.close()
+    assert "group.id" in caplog.text, "the log is heard"
+    assert "will be ignored" not in caplog.text
 
 
 def test_a_refusal_is_remembered_over_what_follows_from_it() -> None:

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from sinks.clients import ClusterUnavailableError
 from sinks.topics import HEADER_ROOM_BYTES, OutputTopic, TopicError, ensure_topics
-from tests.kafka_log import NewRecord, produce, topic_names
+from tests.kafka_log import NewRecord, produce, read_topic, topic_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +51,8 @@ def test_the_largest_event_fits_into_the_dead_letter_topic_with_its_headers(
     headers = (("dlq.error.message", bytes(HEADER_ROOM_BYTES - 1000)),)
     client = {**kafka.client_options, "compression.type": "none"}
     produce(client, dead, [NewRecord(value, headers=headers)])
+    [record] = read_topic(kafka.client_options, dead)
+    assert (record.value, record.headers) == (value, headers)
 
 
 def test_a_dead_letter_topic_that_is_too_small_is_refused_before_anything_is_read(
