@@ -36,6 +36,7 @@ class ScoringConfig:
         latency_min_ms: Smallest rise of P99 that counts, in milliseconds.
         latency_min_ratio: Smallest rise of P99 that counts, as a part of the expected one.
         errors_min: Smallest rise of the error ratio that counts, in [0, 1].
+        errors_min_count: Smallest number of errors in a window that counts.
         errors_min_ratio: Smallest rise of the error ratio that counts, as a part of the expected one.
         traffic_drop_min_per_s: Smallest fall of the rate that counts, in requests per second.
         traffic_drop_min_ratio: Smallest fall of the rate that counts, as a part of the expected one, in [0, 1].
@@ -44,7 +45,7 @@ class ScoringConfig:
         season_bins: Bins of the time-of-day profile; 0 switches it off.
     """
 
-    surprise: float = 4.0
+    surprise: float = 4.5
     warm_windows: int = 30
     min_count: int = 20
     full_count: int = 500
@@ -53,6 +54,7 @@ class ScoringConfig:
     latency_min_ms: float = 10.0
     latency_min_ratio: float = 0.5
     errors_min: float = 0.02
+    errors_min_count: int = 3
     errors_min_ratio: float = 0.5
     traffic_drop_min_per_s: float = 0.5
     traffic_drop_min_ratio: float = 0.25

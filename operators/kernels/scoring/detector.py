@@ -2,10 +2,10 @@
 
 Every series and signal is watched in one or two *directions*. In each direction three channels measure how far the
 value has gone: from the expected level (residual), from the mean of the windows just before (jump), and beyond the
-largest value so far (record). A streaming tail fit turns each into a surprise, -log10 of its tail probability; the sum
-is judged by a fourth tail fit, because a sum of dependent surprises is not one; that last surprise
-over `DetectorConfig.surprise` is the score. In its direction each step is increasing, so the value at which the
-score is 1 exists and is unique: it is the edge of the band that is drawn, and crossing it is what decides.
+largest value so far (record). A streaming tail fit turns each into a surprise, -log10 of its tail probability. The most
+surprised channel decides: unlike a sum of surprises, the largest needs no independence and no calibration of its own.
+It over `DetectorConfig.surprise` is the score. In its direction each surprise is increasing, so the value at which
+the score is 1 exists, is unique and has a closed form: it is the edge of the band that is drawn.
 """
 
 from __future__ import annotations
@@ -43,13 +43,12 @@ _SPREAD_TO_SCALE: Final = 1.2533
 
 _LARGEST_VALUE: Final = 1e15
 _UNBOUNDED: Final = 1e9
-_SMALLEST_TARGET: Final = 0.01
 
-_PRIOR_THRESHOLDS: Final = (2.2, 2.0, 0.1, 4.0)
-_PRIOR_EXCESSES: Final = (0.45, 0.45, 0.2, 1.2)
-_PRIOR_SHAPES: Final = (0.02, 0.02, 0.02, 0.01)
-_LEAST_THRESHOLDS: Final = (0.5, 0.5, 0.02, 0.5)
-"""Per channel and for the sum: where tails begin before anything is known, their mean excess, and the lowest start."""
+_PRIOR_THRESHOLDS: Final = (2.2, 2.0, 0.1)
+_PRIOR_EXCESSES: Final = (0.45, 0.45, 0.2)
+_PRIOR_SHAPES: Final = (0.02, 0.02, 0.02)
+_LEAST_THRESHOLDS: Final = (0.5, 0.5, 0.02)
+"""Per channel: where tails begin before anything is known, their mean excess and shape, and the lowest beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +125,6 @@ class Verdicts:
 
 
 @dataclass(slots=True)
-class _Fits:
-    """What follows from the tails alone: surprises of the channels and of their sum, and where the score is 1."""
-
-    channels: TailCurves
-    total: TailCurves
-    target: Floats
-
-
-@dataclass(slots=True)
 class _Observation:
     """One step's values beside what was expected of them; all of shape (signals, n)."""
 
@@ -162,10 +152,10 @@ class Detector:
         self._levels: Floats = self._fresh_levels[..., :0]
         self._tails: Floats = self._fresh_tails[..., :0]
         self._season = Season(config.season, config.steps_per_day)
-        self._fits: _Fits | None = None
+        self._fits: TailCurves | None = None
         memories = (config.level_windows, config.base_windows, config.spread_windows)
         self._memories = (np.array(memories, self._dtype) * config.overlap).reshape(-1, 1, 1)
-        self._surprise = np.full((1, 1), config.surprise, self._dtype)
+        self._reaching: Floats = self._tails[0]
         self._prior_shape = np.array(_PRIOR_SHAPES, self._dtype).reshape(-1, 1, 1)
         self._least = np.array(_LEAST_THRESHOLDS, self._dtype).reshape(-1, 1, 1)
 
@@ -218,29 +208,28 @@ class Detector:
         now = self._observe(values, widen, floor, phase)
         fits = self._fits if self._fits is not None else self._fit()
         channels = self._channels(now)
-        statistics = np.empty(self._tails.shape[1:], self._dtype)
-        statistics[:-1] = channels.statistics(self._directed(now.value))
-        total = np.add.reduce(fits.channels.surprise(statistics[:-1]), axis=0, out=statistics[-1])
-        support = total[: config.supports].copy()
-        supported = total[config.supports : 2 * config.supports]
+        statistics = channels.statistics(self._directed(now.value))
+        surprise: Floats = np.maximum.reduce(fits.surprise(statistics), axis=0)
+        support = surprise[: config.supports].copy()
+        supported = surprise[config.supports : 2 * config.supports]
         supported *= credit
         supported += support
         warming = levels[_SEEN] < config.warm_steps
         ready = self._both(now.present * ~warming)
-        score = fits.total.surprise(total) * ready
-        score *= 1 / config.surprise
-        worst = self._worst(score)
+        surprise *= ready
+        surprise *= 1 / config.surprise
+        score = self._worst(surprise)
         shown = slice(config.supports, None)
         verdicts = Verdicts(
-            worst[shown],
+            score[shown],
             self._edges(channels, fits, support, credit, ready),
             now.expected[shown],
             (levels[_BASE] + now.profile)[shown],
             warming[shown],
         )
         if step % config.overlap == 0:
-            self._learn_tails(now, statistics, worst)
-        self._learn(now, warming, worst >= 1, step, phase)
+            self._learn_tails(now, statistics, score)
+        self._learn(now, warming, score >= 1, step, phase)
         return verdicts
 
     def to_bytes(self) -> bytes:
@@ -305,34 +294,37 @@ class Detector:
         width[:, signals:] = width[:, down]
         return Channels(centre, width)
 
-    def _edges(self, channels: Channels, fits: _Fits, support: Floats, credit: Floats | float, ready: Floats) -> Floats:
+    def _edges(
+        self, channels: Channels, fits: TailCurves, support: Floats, credit: Floats | float, ready: Floats
+    ) -> Floats:
         """Find the values at which the scores would be 1, given what supports them; NaN where not ready."""
-        first = self.config.supports
-        target = fits.target[first:]
-        if first:
-            target = target.copy()
-            target[:first] = np.maximum(target[:first] - support, _SMALLEST_TARGET) / credit
-        edge = channels.rows(first).crossing(fits.channels.rows(first), target)
-        signals = self.config.signals - first
+        supports = self.config.supports
+        edge = channels.first_reaching(self._reaching)
+        if supports:
+            rows = slice(supports, 2 * supports)
+            missing = np.maximum(self.config.surprise - support, 0) / credit
+            reaching = fits.rows(rows).statistic(missing.astype(self._dtype, copy=False))
+            edge[rows] = channels.rows(rows).first_reaching(reaching)
+        edge = edge[supports:]
+        signals = self.config.signals - supports
         np.negative(edge[signals:], out=edge[signals:])
-        edge[ready[first:] == 0] = np.nan
+        edge[ready[supports:] == 0] = np.nan
         return edge
 
-    def _fit(self) -> _Fits:
+    def _fit(self) -> TailCurves:
         """Derive the surprise functions from the tails; they hold until the tails learn again."""
-        fits = curves(self.config.tail, self._tails, self._prior_shape)
-        channels, total = fits.select(slice(0, len(CHANNELS))), fits.select(len(CHANNELS))
-        self._fits = _Fits(channels, total, total.statistic(self._surprise))
+        self._fits = curves(self.config.tail, self._tails, self._prior_shape)
+        self._reaching = self._fits.statistic(np.full((1, 1), self.config.surprise, self._dtype))
         return self._fits
 
-    def _learn_tails(self, now: _Observation, statistics: Floats, worst: Floats) -> None:
+    def _learn_tails(self, now: _Observation, statistics: Floats, score: Floats) -> None:
         """Learn one step's statistics; called for steps that share no data with each other.
 
         A run of values that are away from the level is one event, not many: the farther into it, the less it teaches.
         """
         levels, config = self._levels, self.config
         weight = now.present / (levels[_AWAY] + 1)
-        weight[worst >= 1] *= config.anomalous_weight
+        weight[score >= 1] *= config.anomalous_weight
         age = self._both(levels[_SEEN] * (1 / config.overlap))
         learn(config.tail, self._tails, statistics, least=self._least, weight=self._both(weight), age=age)
         self._fits = None
@@ -406,12 +398,12 @@ class Detector:
             np.copyto(levels[_SETTLED], self.config.overlap, where=absorbed)
             away[absorbed] = 0
 
-    def _worst(self, score: Floats) -> Floats:
-        """Return the larger score of a signal's directions: shape (signals, n)."""
+    def _worst(self, directed: Floats) -> Floats:
+        """Return the larger of a signal's directions: shape (signals, n)."""
         signals = self.config.signals
-        worst = score[:signals].copy()
+        worst = directed[:signals]
         down = worst[signals - self.config.downward :]
-        np.maximum(down, score[signals:], out=down)
+        np.maximum(down, directed[signals:], out=down)
         return worst
 
     def _both(self, signals: Floats) -> Floats:

@@ -36,6 +36,7 @@ class Measures:
             size everywhere: log(1 + x) of latencies and traffic, arcsin(sqrt(x)) of the error ratio.
         widen: Shape (4, n): how much wider than usual the sampling noise of so few requests is.
         floor: Shape (4, n): the smallest scale: two percent, and the binomial noise of the error ratio.
+        requests: Shape (n,): requests of each window, at least 1.
         credit: Shape (1, n): how much the P99 of so few requests is worth without P90.
     """
 
@@ -43,6 +44,7 @@ class Measures:
     watched: NDArray[np.float64]
     widen: NDArray[np.float64]
     floor: NDArray[np.float64]
+    requests: NDArray[np.int64]
     credit: NDArray[np.float64]
 
 
@@ -84,7 +86,7 @@ def measure(frame: WindowFrame, config: ScoringConfig, length_ms: int) -> Measur
     floor = np.full_like(watched, _SMALLEST_SCALE)
     np.maximum(0.5 / np.sqrt(requests), _SMALLEST_SCALE, out=floor[1 + ERRORS])
     credit = np.minimum(requests * (1 / config.full_count), 1)[None]
-    return Measures(natural, watched, widen, floor, credit)
+    return Measures(natural, watched, widen, floor, requests, credit)
 
 
 class Banding:
@@ -99,6 +101,7 @@ class Banding:
         )
         self._rise = np.array([rise for rise, _ in rises])[:, None]
         self._rise_ratio = np.array([ratio for _, ratio in rises])[:, None]
+        self._errors = config.errors_min_count
         self._drop = config.traffic_drop_min_per_s
         self._drop_ratio = config.traffic_drop_min_ratio
 
@@ -112,7 +115,8 @@ class Banding:
         expected, base, upper = _natural(np.stack((verdicts.expected, verdicts.base, verdicts.edge[:signals])))
         highest = np.maximum(expected, base)
         upper = np.maximum(upper, highest + np.maximum(highest * self._rise_ratio, self._rise))
-        np.minimum(upper[ERRORS], 1, out=upper[ERRORS])
+        fewest = (self._errors - 0.5) / measures.requests
+        np.minimum(np.maximum(upper[ERRORS], fewest), 1, out=upper[ERRORS])
         lower = np.full_like(upper, np.nan)
         lowest = np.minimum(expected[TRAFFIC], base[TRAFFIC])
         gate = lowest - np.maximum(lowest * self._drop_ratio, self._drop)

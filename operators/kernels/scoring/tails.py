@@ -67,7 +67,6 @@ class TailCurves:
         rise: Slope below the threshold.
         bend: Shape over scale of the generalised Pareto tail.
         gain: 1 / (shape * ln 10): surprise for each unit of the tail's logarithm.
-        steepest: Slope just above the threshold.
     """
 
     threshold: Floats
@@ -75,7 +74,6 @@ class TailCurves:
     rise: Floats
     bend: Floats
     gain: Floats
-    steepest: Floats
 
     def surprise(self, statistic: Floats) -> Floats:
         """Return -log10 of the tail probability of each statistic; 0 at and below 0."""
@@ -89,21 +87,6 @@ class TailCurves:
         body += tail
         return body
 
-    def surprise_and_slope(self, statistic: Floats) -> tuple[Floats, Floats]:
-        """Return the same, and its derivative."""
-        body = np.minimum(np.maximum(statistic, 0), self.threshold)
-        tail = statistic - self.threshold
-        above = tail > 0
-        np.maximum(tail, 0, out=tail)
-        tail *= self.bend
-        tail += 1
-        slope = np.where(above, self.steepest / tail, self.rise)
-        np.log(tail, out=tail)
-        tail *= self.gain
-        body *= self.rise
-        body += tail
-        return body, slope
-
     def statistic(self, surprise: Floats) -> Floats:
         """Return the statistic that has the given surprise (the inverse of `surprise`)."""
         above = np.maximum(surprise - self.knee, 0) / self.gain
@@ -114,16 +97,10 @@ class TailCurves:
         above += np.minimum(surprise / self.rise, self.threshold)
         return above
 
-    def select(self, fits: slice | int) -> TailCurves:
-        """Return the curves of some of the fits, as views."""
-        return TailCurves(*(part[fits] for part in self._parts()))
-
-    def rows(self, first: int) -> TailCurves:
-        """Return the directions from `first` on, as views."""
-        return TailCurves(*(part[:, first:] for part in self._parts()))
-
-    def _parts(self) -> tuple[Floats, ...]:
-        return self.threshold, self.knee, self.rise, self.bend, self.gain, self.steepest
+    def rows(self, directions: slice) -> TailCurves:
+        """Return the curves of some of the directions, as views; the fits have the shape (channels, directions, n)."""
+        parts = (self.threshold, self.knee, self.rise, self.bend, self.gain)
+        return TailCurves(*(part[:, directions] for part in parts))
 
 
 def starting(config: TailConfig, thresholds: NDArray[np.float64], excesses: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -161,7 +138,7 @@ def curves(config: TailConfig, tails: Floats, prior_shape: Floats) -> TailCurves
     knee = -np.log10(rate)
     bend = shape / (mean * (1 - shape))
     gain = 1 / (shape * _LN10)
-    return TailCurves(threshold.copy(), knee, knee / threshold, bend, gain, bend * gain)
+    return TailCurves(threshold.copy(), knee, knee / threshold, bend, gain)
 
 
 def learn(config: TailConfig, tails: Floats, statistic: Floats, *, least: Floats, weight: Floats, age: Floats) -> None:

@@ -204,3 +204,9 @@ def test_impossible_setting_is_named(wrong: dict[str, float]) -> None:
 def test_slide_that_does_not_divide_the_length_is_refused() -> None:
     with pytest.raises(ValueError, match="slide_ms"):
         Scorer(ScoringConfig(), 7_000, 60_000)
+
+
+@pytest.mark.parametrize(("errors", "found"), [(2, False), (3, True)])
+def test_errors_count_from_the_third_one_in_a_window(errors: int, found: bool) -> None:  # noqa: FBT001
+    frames = constant_frames(101, count=30, errors=[0] * 100 + [errors])
+    assert (scores(run(frames))[100, ERRORS, 0] >= 1) == found

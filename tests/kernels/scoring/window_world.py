@@ -35,12 +35,20 @@ class Incident:
         return min(1.0, (pane - self.start + 1) / self.ramp, (self.end - pane) / self.ramp) if self.ramp else 1.0
 
 
-def make_frame(end_ms: int, count: NDArray, errors: NDArray, p99_us: NDArray, carry: NDArray | None) -> WindowFrame:
+def make_frame(
+    end_ms: int,
+    count: NDArray,
+    errors: NDArray,
+    p99_us: NDArray,
+    carry: NDArray | None,
+    p90_us: NDArray | None = None,
+) -> WindowFrame:
     n = len(count)
     zeros = np.zeros(n, np.int64)
     p99 = np.where(count > 0, p99_us, np.nan)
+    p90 = np.where(count > 0, p99_us if p90_us is None else p90_us, np.nan)
     names = [f"series-{row}" for row in range(n)]
-    return WindowFrame(end_ms - LENGTH_MS, end_ms, names, [""] * n, count, errors, zeros, zeros, p99, p99, p99, carry)
+    return WindowFrame(end_ms - LENGTH_MS, end_ms, names, [""] * n, count, errors, zeros, zeros, p90, p90, p99, carry)
 
 
 def make_world(
@@ -69,7 +77,9 @@ def make_world(
     for pane in range(panes):
         window = range(max(pane - 5, 0), pane + 1)
         samples = [np.sort(np.concatenate([latencies[p][s] for p in window])) for s in range(n)]
-        p99 = np.array([x[int(np.ceil(0.99 * len(x))) - 1] if len(x) else np.nan for x in samples])
+        p90, p99 = (
+            np.array([x[int(np.ceil(q * len(x))) - 1] if len(x) else np.nan for x in samples]) for q in (0.9, 0.99)
+        )
         frames.append(
             make_frame(
                 START_MS + (pane + 1) * SLIDE_MS,
@@ -77,6 +87,7 @@ def make_world(
                 failures[window.start : pane + 1].sum(axis=0),
                 p99,
                 np.full(n, -1) if pane == 0 else None,
+                p90,
             )
         )
     return frames
