@@ -67,3 +67,15 @@ def dead_letters(messages: Sequence[Record], rejects: Sequence[Reject], time_ms:
         letters.ids.append(identity + offset if reject.item is None else b"%s%s|%d" % (identity, offset, reject.item))
         letters.headers.append(headers)
     return letters
+
+
+def all_dead_letters(parts: Sequence[DeadLetters]) -> DeadLetters:
+    """Put the dead letters of consecutive batches of one partition one after the other; there is at least one batch."""
+    return DeadLetters(
+        partition=parts[0].partition,
+        keys=[key for part in parts for key in part.keys],
+        values=[value for part in parts for value in part.values],
+        ids=[id_ for part in parts for id_ in part.ids],
+        headers=[headers for part in parts for headers in part.headers],
+        time_ms=parts[-1].time_ms,
+    )

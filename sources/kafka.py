@@ -12,26 +12,31 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from operators.kernels.decode import EventDecoder
-from operators.kernels.intake import NO_TIME_MS, IntakeRules, take
+from operators.kernels.intake import NO_TIME_MS, IntakeRules, joined, take
 from operators.kernels.series import MAX_CODES, SeriesTable
 from operators.kernels.watermarks import ACTIVE, ENDED, IDLE, Mark, Marks
 from operators.shard import EventFrame
 from sources import position
-from sources.dead_letters import DeadLetters, dead_letters
+from sources.dead_letters import DeadLetters, all_dead_letters, dead_letters
 from sources.errors import SourceError
 from sources.position import Position
+from sources.record import sort_out, timestamps_ms_of, values_of
 from sources.topic import bounds_of, check_resumable, partitions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from operators.kernels.decode import DecodeEvent
-    from operators.kernels.intake import Intake
+    from operators.kernels.intake import EventColumns, Intake
     from operators.vitals import Vitals
     from sources.record import Record
 
 FRAME_ROWS: Final = 10_000
 """How many events a frame holds at most, unless a single record has more."""
+
+READ_ROWS: Final = 1_000
+"""How many events are read at a time. Ten thousand messages at once cost twice as much each: by the time the last of
+them is made, the first has left the processor's cache."""
 
 QUOTA_ROWS: Final = 4_000_000
 """How many events a source reads in one epoch: the only thing that keeps it from flooding another worker."""
@@ -107,6 +112,15 @@ class KafkaEventSource(FixedPartitionedSource[KafkaFrame, bytes]):
         return KafkaPartition(self, int(for_part.rpartition("-")[2]), positions)
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What a few records of one partition brought: `rows` counts late events and heartbeats, too."""
+
+    columns: EventColumns
+    rows: int
+    dead: DeadLetters | None
+
+
 class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
     """One consumer with all partitions of a source."""
 
@@ -152,10 +166,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         if self._rows_in_epoch >= QUOTA_ROWS:
             self._rest_ms = LONGEST_REST_MS
             return []
-        wanted = max(1, int(FRAME_ROWS / self._rows_per_message))
-        messages = cast("list[Record]", self._consumer.consume(wanted, 0))
-        self._rest_ms = self._next_rest_ms(brought=bool(messages))
-        frames = [self._frame(partition, batch) for partition, batch in self._by_partition(messages)]
+        frames = self._read()
         news = self._other_news()
         if news is not None:
             frames.append(KafkaFrame(None, self._table.names, self._table.shards(), None, news, None))
@@ -221,16 +232,29 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
                     self._end(partition)
         return {partition: high for partition, (_, high) in bounds.items()}
 
-    def _by_partition(self, messages: Sequence[Record]) -> list[tuple[int, list[Record]]]:
+    def _read(self) -> list[KafkaFrame]:
+        """Take in what has come, up to a frame, a little at a time."""
+        if len(self._table) > MAX_CODES:
+            self._table = SeriesTable(self._config.shards)
+        before = dict(self._positions)
+        taken: dict[int, list[_Taken]] = {}
+        rows = 0
+        while rows < FRAME_ROWS:
+            wanted = max(1, int(READ_ROWS / self._rows_per_message))
+            messages = cast("list[Record]", self._consumer.consume(wanted, 0))
+            for partition, batch in self._by_partition(messages):
+                part = self._take(partition, batch)
+                rows += part.rows
+                taken.setdefault(partition, []).append(part)
+            if len(messages) < wanted:
+                break
+        self._rest_ms = self._next_rest_ms(brought=bool(taken))
+        self._rows_in_epoch += rows
+        return [self._frame(partition, before[partition], parts) for partition, parts in taken.items()]
+
+    def _by_partition(self, messages: list[Record]) -> list[tuple[int, list[Record]]]:
         """Group records by partition, in log order, and take the notices of ends and errors out."""
-        batches: dict[int, list[Record]] = {}
-        notices = [message for message in messages if message.error() is not None]
-        if len(self._positions) == 1 and not notices and messages:
-            batches[messages[0].partition()] = list(messages)
-        else:
-            for message in messages:
-                if message.error() is None:
-                    batches.setdefault(message.partition(), []).append(message)
+        batches, notices = sort_out(messages)
         self._at_end.difference_update(batches)
         for notice in notices:
             self._heed(notice)
@@ -262,32 +286,35 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
             self._end(partition)
         return batch if batch[-1].offset() < end else [message for message in batch if message.offset() < end]
 
-    def _frame(self, partition: int, batch: list[Record]) -> KafkaFrame:
-        """Take in the records of one partition."""
+    def _take(self, partition: int, batch: list[Record]) -> _Taken:
+        """Take in some records of one partition."""
         config, place = self._config, self._positions[partition]
-        if len(self._table) > MAX_CODES:
-            self._table = SeriesTable(config.shards)
-        values = [message.value() for message in batch]
-        kafka_ms = [message.timestamp()[1] for message in batch]
-        got = take(values, kafka_ms, place.top_ms, rules=config.rules, table=self._table, decoder=self._decoder)
+        kafka_ms = timestamps_ms_of(batch)
+        got = take(
+            values_of(batch), kafka_ms, place.top_ms, rules=config.rules, table=self._table, decoder=self._decoder
+        )
         rows = len(got.columns.code) + got.late + got.heartbeats
-        self._rows_in_epoch += rows
         self._rows_per_message += 0.2 * (max(1.0, rows / len(batch)) - self._rows_per_message)
         self._last_brought_s[partition] = time.monotonic()
-        self._positions[partition] = fresh = place.at(
+        self._positions[partition] = place.at(
             offset=batch[-1].offset() + 1,
             top_ms=got.top_ms,
             mode=ENDED if place.mode == ENDED else ACTIVE,
         )
         self._note(partition, got, kafka_ms[-1])
-        dead = dead_letters(batch, got.rejects, got.top_ms) if got.rejects else None
+        return _Taken(got.columns, rows, dead_letters(batch, got.rejects, got.top_ms) if got.rejects else None)
+
+    def _frame(self, partition: int, before: Position, parts: list[_Taken]) -> KafkaFrame:
+        """Make one frame of what was taken in of one partition."""
+        columns = joined([part.columns for part in parts])
+        dead = [part.dead for part in parts if part.dead is not None]
         return KafkaFrame(
-            columns=got.columns,
+            columns=columns,
             names=self._table.names,
             shard_of_code=self._table.shards(),
-            sightings=self._table.untold(got.columns.code, got.columns.pane),
-            news=self._progress(partition, place, fresh),
-            dead=dead,
+            sightings=self._table.untold(columns.code, columns.pane),
+            news=self._progress(partition, before, self._positions[partition]),
+            dead=all_dead_letters(dead) if dead else None,
         )
 
     def _progress(self, partition: int, before: Position, after: Position) -> Marks | None:

@@ -6,6 +6,7 @@ or NDJSON; only what fails the first, fast attempt is looked at more closely.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, cast
 
@@ -150,6 +151,10 @@ class EventDecoder:
         """Find the records that can't be handed to the JSON decoder: null, too large, or not UTF-8 throughout."""
         flaws: dict[int, Reject] = {}
         present = cast("Sequence[bytes]", values)
+        # Two scans of the whole batch cost a third of two calls for each record.
+        with suppress(TypeError):
+            if len(whole := b"".join(present)) <= self._max_bytes and whole.isascii():
+                return flaws
         try:
             largest = max(map(len, present), default=0)
         except TypeError:

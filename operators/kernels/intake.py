@@ -66,6 +66,18 @@ class EventColumns:
         return EventColumns(self.code[rows], self.pane[rows], self.latency_us[rows], self.error[rows])
 
 
+def joined(parts: Sequence[EventColumns]) -> EventColumns:
+    """Put the events of consecutive batches of one partition one after the other; there is at least one batch."""
+    if len(parts) == 1:
+        return parts[0]
+    return EventColumns(
+        np.concatenate([part.code for part in parts]),
+        np.concatenate([part.pane for part in parts]),
+        np.concatenate([part.latency_us for part in parts]),
+        np.concatenate([part.error for part in parts]),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Intake:
     """What one batch of one partition brought.

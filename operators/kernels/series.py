@@ -79,14 +79,18 @@ class SeriesTable:
         """
         known = self._codes
         found: list[int] = []
-        seen = iter(events)
-        while len(found) < len(events):
-            try:
-                # extend() keeps what came before the failure, so the event that failed has number len(found).
-                found.extend(known[event.service][event.endpoint] for event in seen)
-            except KeyError:
-                missing = events[len(found)]
-                found.append(self._code(missing.service, missing.endpoint))
+        try:
+            # Twice as fast as the generator below, which can say how far it came.
+            found = [known[event.service][event.endpoint] for event in events]
+        except KeyError:
+            seen = iter(events)
+            while len(found) < len(events):
+                try:
+                    # extend() keeps what came before the failure, so the event that failed has number len(found).
+                    found.extend(known[event.service][event.endpoint] for event in seen)
+                except KeyError:
+                    missing = events[len(found)]
+                    found.append(self._code(missing.service, missing.endpoint))
         return np.fromiter(found, np.int64, len(found))
 
     def shards(self) -> NDArray[np.int64]:
