@@ -10,13 +10,12 @@ from flows.settings import SettingsError
 from operators.kernels.codec import StateError
 from operators.kernels.intake import IntakeRules
 from operators.kernels.mapping import mapped_decoder
-from sinks.clients import OutputError
 from sinks.page_server import Health, PageServer
 from sinks.vitals_page import VitalsCollector
 from sources.drain import Drain
-from sources.errors import SourceError
+from sources.errors import FlowError
 from sources.kafka import KafkaEventSource
-from sources.recovery import RecoveryError, bytewax_flags, recovery_of_run
+from sources.recovery import bytewax_flags, recovery_of_run
 from sources.topic import partitions_of
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ STALLED_AFTER_S: Final = 60.0
 STALLED_AFTER_EPOCHS: Final = 6
 """An epoch that takes longer than the larger of both means that nothing moves any more."""
 
-_OURS: Final = (SettingsError, RecoveryError, SourceError, OutputError, StateError)
+_OURS: Final = (SettingsError, FlowError, StateError)
 
 
 @contextmanager

@@ -18,9 +18,10 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from operators.kernels.codec import pack, unpack
-from sinks.clients import OutputError, open_admin, reason, with_log
 from sinks.records import EVENT_TIME_HEADER, ID_HEADER, OutputRecords
 from sinks.tail import partition_bounds, read_tail, store_baseline, stored_baseline
+from sources.clients import open_admin, reason, with_log
+from sources.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

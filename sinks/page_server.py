@@ -14,8 +14,8 @@ from wsgiref.simple_server import WSGIRequestHandler
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder, gzip_accepted
 
-from sinks.clients import OutputError
 from sinks.vitals_page import lag_in_seconds
+from sources.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -20,8 +20,9 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from sinks.clients import ANSWER_TIMEOUT_S, OutputError, with_log
 from sinks.records import EVENT_TIME_HEADER, ID_HEADER
+from sources.clients import ANSWER_TIMEOUT_S, with_log
+from sources.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

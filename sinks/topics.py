@@ -13,7 +13,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package
     ResourceType,
 )
 
-from sinks.clients import ANSWER_TIMEOUT_S, OutputError, cluster_metadata, open_admin, reason
+from sources.clients import ANSWER_TIMEOUT_S, cluster_metadata, open_admin, reason
+from sources.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

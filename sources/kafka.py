@@ -17,6 +17,7 @@ from operators.kernels.series import MAX_CODES, SeriesTable
 from operators.kernels.watermarks import ACTIVE, ENDED, IDLE, Mark, Marks
 from operators.shard import EventFrame
 from sources import position
+from sources.clients import with_log
 from sources.dead_letters import DeadLetters, all_dead_letters, dead_letters
 from sources.errors import SourceError
 from sources.position import Position
@@ -40,6 +41,9 @@ them is made, the first has left the processor's cache."""
 
 QUOTA_ROWS: Final = 4_000_000
 """How many events a source reads in one epoch: the only thing that keeps it from flooding another worker."""
+
+FETCHING_REST_MS: Final = 2
+"""How long a source rests when the client is still fetching what lies in the log."""
 
 SHORTEST_REST_MS: Final = 20
 LONGEST_REST_MS: Final = 80
@@ -195,24 +199,24 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
 
     def _next_rest_ms(self, *, brought: bool) -> int:
         """Choose how long to rest: a frame of a few events costs as much as one of hundreds."""
-        if brought and len(self._at_end) < len(self._positions):
-            return 0
+        if len(self._at_end) < len(self._positions):
+            return 0 if brought else FETCHING_REST_MS
         longer_ms = SHORTEST_REST_MS if brought else 2 * self._rest_ms
         return min(max(SHORTEST_REST_MS, longer_ms), LONGEST_REST_MS)
 
     def _connect(self) -> Consumer:
-        return Consumer(
-            {
-                "fetch.queue.backoff.ms": 10,
-                "queued.max.messages.kbytes": max(1024, PREFETCH_KIB // self._config.sources),
-                **self._config.client,
-                "group.id": self._config.group_id,
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "error",
-                "isolation.level": "read_committed",
-            }
-        )
+        tuning = {
+            "fetch.queue.backoff.ms": 10,
+            "queued.max.messages.kbytes": max(1024, PREFETCH_KIB // self._config.sources),
+        }
+        required = {
+            "group.id": self._config.group_id,
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+        }
+        return Consumer(with_log({**tuning, **self._config.client}, required))
 
     def _assign(self) -> dict[int, int]:
         """Go to the positions and return where each partition ends now."""

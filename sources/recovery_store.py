@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from bytewax.recovery import init_db_dir
 
+from sources.errors import FlowError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -22,7 +24,7 @@ _PAGE_COUNT: Final = slice(28, 32)
 _LARGEST_PAGE_BYTES: Final = 65_536
 
 
-class RecoveryError(RuntimeError):
+class RecoveryError(FlowError):
     """A recovery directory that the flow must not start on; the message is one line that says what to do."""
 
 

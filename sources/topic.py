@@ -2,47 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from sources.clients import ANSWER_TIMEOUT_S, cluster_metadata, open_admin
 from sources.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-METADATA_TIMEOUT_S: Final = 10.0
 
-
-def partitions_of(client: Mapping[str, Any], topic: str, *, timeout_s: float = METADATA_TIMEOUT_S) -> list[int]:
+def partitions_of(client: Mapping[str, Any], topic: str) -> list[int]:
     """List the partitions of a topic.
 
     Args:
         client: How to reach the brokers, in librdkafka's spelling.
         topic: Name of the topic.
-        timeout_s: How long to wait for an answer.
 
     Returns:
         Their numbers, ascending.
 
     Raises:
-        SourceError: No broker answers, or there is no such topic.
+        ClusterUnavailableError: Kafka does not answer in time, or does not let us in.
+        SourceError: There is no such topic.
     """
-    consumer = Consumer({**client, "group.id": "tailmark-metadata", "log_level": 0})
-    try:
-        metadata = consumer.list_topics(topic, timeout=timeout_s).topics[topic]
-    except KafkaException as error:
-        servers = client["bootstrap.servers"]
-        raise SourceError(
-            f"kafka at {servers} did not answer within {timeout_s:g} s: {error.args[0].str()}; nothing was read"
-        ) from error
-    finally:
-        consumer.close()
-    if metadata.error is not None:
-        if metadata.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise SourceError(f"topic `{topic}` does not exist, so there is nothing to read; create it and start again")
-        raise SourceError(f"topic `{topic}` can't be read: {metadata.error.str()}")
-    return sorted(metadata.partitions)
+    admin, reasons = open_admin(client)
+    found = cluster_metadata(admin, reasons, client).topics.get(topic)
+    if found is None:
+        raise SourceError(f"topic `{topic}` does not exist, so there is nothing to read; create it and start again")
+    if found.error is not None:
+        raise SourceError(f"topic `{topic}` can't be read: {found.error.str()}")
+    return sorted(found.partitions)
 
 
 def bounds_of(consumer: Consumer, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
@@ -56,12 +47,12 @@ def bounds_of(consumer: Consumer, topic: str, partitions: Sequence[int]) -> dict
     """
     try:
         return {
-            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=METADATA_TIMEOUT_S)
+            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ANSWER_TIMEOUT_S)
             for number in partitions
         }
     except KafkaException as error:
         raise SourceError(
-            f"kafka did not tell the offsets of `{topic}` within {METADATA_TIMEOUT_S:g} s: {error.args[0].str()}"
+            f"kafka did not tell the offsets of `{topic}` within {ANSWER_TIMEOUT_S:g} s: {error.args[0].str()}"
         ) from error
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
-from sinks.clients import ClusterUnavailableError
 from sinks.topics import HEADER_ROOM_BYTES, OutputTopic, TopicError, ensure_topics
+from sources.errors import ClusterUnavailableError
 from tests.kafka_log import NewRecord, produce, read_topic, topic_names
 
 if TYPE_CHECKING:

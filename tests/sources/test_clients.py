@@ -8,7 +8,7 @@ import time
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
-from sinks.clients import Reasons, reason, redacted, unavailable, with_log
+from sources.clients import Reasons, reason, redacted, unavailable, with_log
 
 CLIENT = {"bootstrap.servers": "broker:9092", "sasl.username": "ann", "sasl.password": "hunter2", "ssl.key.pem": "----"}
 

@@ -1,4 +1,4 @@
-"""Kafka clients of the sinks: how they are built, what they log, and errors that a person understands."""
+"""Kafka clients: how they are built, what they log, and errors that a person understands."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
+
+from sources.errors import ClusterUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,14 +28,6 @@ _NORMAL: Final = (
     "property and will be ignored by this",  # one set of options serves producers and consumers
 )
 _REFUSED: Final = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001 - librdkafka's own codes are spelled so
-
-
-class OutputError(RuntimeError):
-    """Output that can't be written; the message is one line for the person who runs the flow."""
-
-
-class ClusterUnavailableError(OutputError):
-    """Kafka does not answer, or does not let us in."""
 
 
 class _Redaction(logging.Filter):
