@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -36,8 +37,7 @@ FRAME_ROWS: Final = 10_000
 """How many events a frame holds at most, unless a single record has more."""
 
 READ_ROWS: Final = 1_000
-"""How many events are read at a time. Ten thousand messages at once cost twice as much each: by the time the last of
-them is made, the first has left the processor's cache."""
+"""How many events are read at a time: of ten thousand, the first has left the cache before the last is made."""
 
 QUOTA_ROWS: Final = 4_000_000
 """How many events a source reads in one epoch: the only thing that keeps it from flooding another worker."""
@@ -51,6 +51,9 @@ LONGEST_REST_MS: Final = 80
 
 PREFETCH_KIB: Final = 131_072
 """How much the consumers of all sources may fetch ahead, together."""
+
+LEAVE_TIMEOUT_S: Final = 5.0
+"""How long the end of a flow waits for brokers to take the last offsets."""
 
 _LAG_EVERY_S: Final = 1.0
 _LOG: Final = logging.getLogger(__name__)
@@ -193,9 +196,12 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         return position.to_bytes(self._positions)
 
     def close(self) -> None:
-        """Mirror the last offsets and leave."""
+        """Mirror the last offsets and leave; a broker that is away can't keep a flow from stopping."""
         self._mirror()
-        self._consumer.close()
+        # The client waits for its commits to be answered, however long that takes.
+        leaving = threading.Thread(target=self._consumer.close, daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_TIMEOUT_S)
 
     def _next_rest_ms(self, *, brought: bool) -> int:
         """Choose how long to rest: a frame of a few events costs as much as one of hundreds."""
