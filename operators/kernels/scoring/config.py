@@ -14,6 +14,9 @@ _PRIOR_SPREADS = (0.1, 0.15, 0.03, 0.1)
 
 _PRIOR_WINDOWS = 6.0
 
+_ANOMALOUS_WEIGHT = 0.1
+"""Overlapping windows show an incident again and again: with full learning it would hide itself, and the next one."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScoringConfig:
@@ -101,6 +104,7 @@ class ScoringConfig:
             warm_steps=max(self.warm_windows - overlap + 1, 2),
             surprise=self.surprise,
             absorb_steps=self.absorb_windows,
+            anomalous_weight=_ANOMALOUS_WEIGHT,
             prior_spread=_PRIOR_SPREADS,
             prior_windows=_PRIOR_WINDOWS,
             single_precision=True,

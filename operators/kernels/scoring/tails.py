@@ -50,7 +50,7 @@ class TailConfig:
     memory: float = 2000.0
     excess_memory: float = 60.0
     prior_values: float = 50.0
-    prior_excesses: float = 10.0
+    prior_excesses: float = 30.0
     heaviest_shape: float = 0.5
 
 
