@@ -10,7 +10,12 @@ import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+from operators.kernels.intake import NO_TIME_MS
+
+if TYPE_CHECKING:
+    from operators.kernels.intake import Intake
 
 Outcome = Literal["accepted", "late", "dead_letter", "heartbeat"]
 
@@ -85,6 +90,26 @@ class Vitals:
         if events:
             with self._lock:
                 self.events[outcome] += events
+
+    def took(self, partition: int, got: Intake, record_ms: int, allowed_lateness_ms: int) -> None:
+        """Write down what a batch of one partition brought.
+
+        Args:
+            partition: Number of the partition.
+            got: What was taken in.
+            record_ms: Kafka timestamp of its last record.
+            allowed_lateness_ms: How far the watermark stays behind.
+        """
+        self.count("late", got.late)
+        self.count("heartbeat", got.heartbeats)
+        self.count("dead_letter", len(got.rejects))
+        progress = self.partitions[partition]
+        progress.record_ms = record_ms
+        if got.top_ms != NO_TIME_MS:
+            progress.top_ms = got.top_ms
+            progress.watermark_ms = got.top_ms - allowed_lateness_ms
+        if got.heartbeats:
+            progress.heartbeat_ms = max(progress.heartbeat_ms or 0, got.heartbeat_ms)
 
     def shard(self) -> ShardVitals:
         """Make room for the numbers of one more step of one more shard."""

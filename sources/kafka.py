@@ -10,26 +10,26 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from operators.kernels.decode import EventDecoder
-from operators.kernels.intake import NO_TIME_MS, IntakeRules, joined, take
+from operators.kernels.intake import IntakeRules, joined, take
 from operators.kernels.series import MAX_CODES, SeriesTable
-from operators.kernels.watermarks import ACTIVE, ENDED, IDLE, Mark, Marks
+from operators.kernels.watermarks import ACTIVE, ENDED, IDLE, Marks
 from operators.shard import EventFrame
 from sources import position
-from sources.clients import with_log
 from sources.dead_letters import DeadLetters, all_dead_letters, dead_letters
 from sources.errors import SourceError
-from sources.position import Position
+from sources.position import Position, Snapshot
 from sources.record import sort_out, timestamps_ms_of, values_of
-from sources.topic import bounds_of, check_resumable, partitions_of
+from sources.topic import bounds_of, check_resumable, check_same, open_consumer, partitions_of
+from sources.topic_watch import TopicWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from operators.kernels.decode import DecodeEvent
-    from operators.kernels.intake import EventColumns, Intake
+    from operators.kernels.intake import EventColumns
     from operators.vitals import Vitals
     from sources.record import Record
 
@@ -48,6 +48,9 @@ FETCHING_REST_MS: Final = 2
 SHORTEST_REST_MS: Final = 20
 LONGEST_REST_MS: Final = 80
 """How long a source rests at the end of its log: longer each time that it has brought nothing."""
+
+IDLE_ANSWER_S: Final = 1.0
+"""How long a broker may take to confirm that a partition has nothing more."""
 
 PREFETCH_KIB: Final = 131_072
 """How much the consumers of all sources may fetch ahead, together."""
@@ -115,13 +118,13 @@ class KafkaEventSource(FixedPartitionedSource[KafkaFrame, bytes]):
             SourceError: The topic can't be read, or no longer holds what the snapshot needs next.
             StateError: The snapshot can't be read.
         """
-        positions = position.from_bytes(resume_state) if resume_state is not None else {}
-        return KafkaPartition(self, int(for_part.rpartition("-")[2]), positions)
+        snapshot = Snapshot({}) if resume_state is None else position.from_bytes(resume_state)
+        return KafkaPartition(self, int(for_part.rpartition("-")[2]), snapshot)
 
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """What a few records of one partition brought: `rows` counts late events and heartbeats, too."""
+    """What a few records of one partition brought: `rows` counts everything, rejected items too."""
 
     columns: EventColumns
     rows: int
@@ -131,8 +134,8 @@ class _Taken:
 class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
     """One consumer with all partitions of a source."""
 
-    def __init__(self, config: KafkaEventSource, number: int, positions: dict[int, Position]) -> None:
-        """Connect and go to the positions.
+    def __init__(self, config: KafkaEventSource, number: int, snapshot: Snapshot) -> None:
+        """Connect and go to the positions of a snapshot.
 
         Raises:
             SourceError: See `KafkaEventSource.build_part`.
@@ -141,14 +144,16 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         self._number = number
         self._name = f"source-{number:03d}"
         everything = partitions_of(config.client, config.topic)
+        self._watch = TopicWatch(config.client, config.topic)
+        check_same(config.topic, snapshot.topic_id, self._watch.topic_id)
         mine = [partition for partition in everything if partition % config.sources == number]
-        self._positions = {partition: positions.get(partition, Position()).at(mode=ACTIVE) for partition in mine}
+        self._positions = {number: snapshot.positions.get(number, Position()).at(mode=ACTIVE) for number in mine}
         self._newly_ended: list[int] = []
-        self._consumer = self._connect()
+        self._consumer = open_consumer(config.client, config.group_id, PREFETCH_KIB // config.sources)
         self._ends = self._assign()
         self._decoder = EventDecoder(max_bytes=config.max_bytes, decode_event=config.decode_event)
         self._table = SeriesTable(config.shards)
-        self._at_end: set[int] = set()
+        self._at_end: dict[int, int] = {}
         self._last_brought_s = dict.fromkeys(mine, time.monotonic())
         self._announced = False
         self._rows_in_epoch = 0
@@ -161,7 +166,8 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         """Read what has come since the last call.
 
         Returns:
-            At most one frame for each partition, and one with the news of partitions that became idle or ended.
+            At first one frame that tells of all partitions: a shard must know whom to wait for before it sees events.
+            Then at most one for each partition, and one with the news of those that became idle or ended.
 
         Raises:
             StopIteration: The job should end, or everything up to the end has been read.
@@ -169,14 +175,20 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         """
         if self._config.stopping() or (self._config.stop_at_end and self._announced and self._all_ended()):
             raise StopIteration
+        if not self._announced:
+            self._announced = True
+            self._newly_ended.clear()
+            return [self._news_frame(list(self._positions))]
         self._mirror()
+        self._watch.check()
         if self._rows_in_epoch >= QUOTA_ROWS:
             self._rest_ms = LONGEST_REST_MS
             return []
         frames = self._read()
-        news = self._other_news()
-        if news is not None:
-            frames.append(KafkaFrame(None, self._table.names, self._table.shards(), None, news, None))
+        news = [*self._fallen_idle(), *self._newly_ended]
+        self._newly_ended.clear()
+        if news:
+            frames.append(self._news_frame(news))
         self._measure_lag()
         return frames
 
@@ -193,7 +205,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
             for partition, place in self._positions.items()
             if place.offset is not None
         ]
-        return position.to_bytes(self._positions)
+        return position.to_bytes(Snapshot(self._positions, self._watch.topic_id))
 
     def close(self) -> None:
         """Mirror the last offsets and leave; a broker that is away can't keep a flow from stopping."""
@@ -210,20 +222,6 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         longer_ms = SHORTEST_REST_MS if brought else 2 * self._rest_ms
         return min(max(SHORTEST_REST_MS, longer_ms), LONGEST_REST_MS)
 
-    def _connect(self) -> Consumer:
-        tuning = {
-            "fetch.queue.backoff.ms": 10,
-            "queued.max.messages.kbytes": max(1024, PREFETCH_KIB // self._config.sources),
-        }
-        required = {
-            "group.id": self._config.group_id,
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "error",
-            "isolation.level": "read_committed",
-        }
-        return Consumer(with_log({**tuning, **self._config.client}, required))
-
     def _assign(self) -> dict[int, int]:
         """Go to the positions and return where each partition ends now."""
         topic = self._config.topic
@@ -236,10 +234,13 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
             for partition, place in self._positions.items()
         ]
         self._consumer.assign(assignment)
-        if self._config.stop_at_end:
-            for partition, (low, high) in bounds.items():
-                if (self._positions[partition].offset or low) >= high:
-                    self._end(partition)
+        for partition, (low, high) in bounds.items():
+            place = self._positions[partition]
+            # Known from now on, so that it is noticed when retention passes what was never read.
+            offset = low if place.offset is None else place.offset
+            self._positions[partition] = place.at(offset=offset)
+            if self._config.stop_at_end and offset >= high:
+                self._end(partition, high)
         return {partition: high for partition, (_, high) in bounds.items()}
 
     def _read(self) -> list[KafkaFrame]:
@@ -252,27 +253,28 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         while rows < FRAME_ROWS:
             wanted = max(1, int(READ_ROWS / self._rows_per_message))
             messages = cast("list[Record]", self._consumer.consume(wanted, 0))
-            for partition, batch in self._by_partition(messages):
-                part = self._take(partition, batch)
-                rows += part.rows
-                taken.setdefault(partition, []).append(part)
+            batches, notices = sort_out(messages)
+            for partition, batch in batches.items():
+                kept = self._before_end(partition, batch)
+                if kept:
+                    part = self._take(partition, kept)
+                    rows += part.rows
+                    taken.setdefault(partition, []).append(part)
+                self._reach(partition, batch[-1].offset() + 1)
+            for notice in notices:
+                self._heed(notice)
             if len(messages) < wanted:
                 break
         self._rest_ms = self._next_rest_ms(brought=bool(taken))
         self._rows_in_epoch += rows
         return [self._frame(partition, before[partition], parts) for partition, parts in taken.items()]
 
-    def _by_partition(self, messages: list[Record]) -> list[tuple[int, list[Record]]]:
-        """Group records by partition, in log order, and take the notices of ends and errors out."""
-        batches, notices = sort_out(messages)
-        self._at_end.difference_update(batches)
-        for notice in notices:
-            self._heed(notice)
-        if self._config.stop_at_end:
-            batches = {
-                partition: kept for partition, batch in batches.items() if (kept := self._before_end(partition, batch))
-            }
-        return list(batches.items())
+    def _before_end(self, partition: int, batch: list[Record]) -> list[Record]:
+        """Cut off what came after the end that was seen at the start."""
+        end = self._ends[partition]
+        if not self._config.stop_at_end or batch[-1].offset() < end:
+            return batch
+        return [message for message in batch if message.offset() < end]
 
     def _heed(self, notice: Record) -> None:
         """Note the end of a partition, or stop at an error that would lose events."""
@@ -280,21 +282,24 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         if error is None:
             return
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own codes begin with an underscore
-            self._at_end.add(notice.partition())
-            if self._config.stop_at_end and notice.offset() >= self._ends[notice.partition()]:
-                self._end(notice.partition())
+            if self._positions[notice.partition()].mode != ENDED:
+                self._at_end[notice.partition()] = notice.offset()
+            self._reach(notice.partition(), notice.offset())
         elif not error.retriable():
             raise SourceError(
                 f"`{self._config.topic}` can't be read any further: {error.str()}; nothing was skipped, and a restart"
                 " goes on where the last snapshot is"
             )
 
-    def _before_end(self, partition: int, batch: list[Record]) -> list[Record]:
-        """Cut off what came after the end that was seen at the start."""
-        end = self._ends[partition]
-        if batch[-1].offset() + 1 >= end:
-            self._end(partition)
-        return batch if batch[-1].offset() < end else [message for message in batch if message.offset() < end]
+    def _reach(self, partition: int, offset: int) -> None:
+        """Go on at an offset: that of the next record, or further on when transactions have left nothing to read."""
+        place = self._positions[partition]
+        if place.mode == ENDED:
+            return
+        if self._config.stop_at_end and offset >= self._ends[partition]:
+            self._end(partition, self._ends[partition])
+        else:
+            self._positions[partition] = place.at(offset=max(place.offset or 0, offset))
 
     def _take(self, partition: int, batch: list[Record]) -> _Taken:
         """Take in some records of one partition."""
@@ -303,15 +308,12 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         got = take(
             values_of(batch), kafka_ms, place.top_ms, rules=config.rules, table=self._table, decoder=self._decoder
         )
-        rows = len(got.columns.code) + got.late + got.heartbeats
+        rows = len(got.columns.code) + got.late + got.heartbeats + len(got.rejects)
         self._rows_per_message += 0.2 * (max(1.0, rows / len(batch)) - self._rows_per_message)
         self._last_brought_s[partition] = time.monotonic()
-        self._positions[partition] = place.at(
-            offset=batch[-1].offset() + 1,
-            top_ms=got.top_ms,
-            mode=ENDED if place.mode == ENDED else ACTIVE,
-        )
-        self._note(partition, got, kafka_ms[-1])
+        self._at_end.pop(partition, None)
+        self._positions[partition] = place.at(top_ms=got.top_ms, mode=ACTIVE)
+        config.vitals.took(partition, got, kafka_ms[-1], config.rules.allowed_lateness_ms)
         return _Taken(got.columns, rows, dead_letters(batch, got.rejects, got.top_ms) if got.rejects else None)
 
     def _frame(self, partition: int, before: Position, parts: list[_Taken]) -> KafkaFrame:
@@ -335,55 +337,43 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         return self._marks([partition])
 
     def _marks(self, partitions: Sequence[int]) -> Marks:
-        rules = self._config.rules
-        marks = tuple(
-            Mark(partition, rules.frontier(place.top_ms), place.top_ms, place.mode)
-            for partition, place in ((partition, self._positions[partition]) for partition in partitions)
-        )
+        rules, places = self._config.rules, self._positions
+        marks = tuple(places[partition].mark(partition, rules) for partition in partitions)
         return Marks(self._number, self._config.sources, marks)
 
-    def _other_news(self) -> Marks | None:
-        """Tell the shards of all partitions at the start, and of those that became idle or ended since."""
-        idle_since_s = time.monotonic() - self._config.idle_after_ms / 1000
-        idle = [
-            partition
-            for partition in self._at_end
-            if self._positions[partition].mode == ACTIVE
-            and self._last_brought_s[partition] < idle_since_s
-            and not self._config.stop_at_end
-        ]
-        for partition in idle:
-            self._positions[partition] = self._positions[partition].at(mode=IDLE)
-        ended = self._newly_ended
-        self._newly_ended = []
-        if not self._announced:
-            self._announced = True
-            return self._marks(list(self._positions))
-        return self._marks([*idle, *ended]) if idle or ended else None
+    def _news_frame(self, partitions: Sequence[int]) -> KafkaFrame:
+        return KafkaFrame(None, self._table.names, self._table.shards(), None, self._marks(partitions), None)
 
-    def _end(self, partition: int) -> None:
-        """Read a partition no further."""
-        if self._positions[partition].mode != ENDED:
-            self._positions[partition] = self._positions[partition].at(mode=ENDED)
-            self._newly_ended.append(partition)
-            self._consumer.incremental_unassign([TopicPartition(self._config.topic, partition)])
+    def _fallen_idle(self) -> list[int]:
+        """Find the partitions that are idle from now on: long at their end, with nothing behind it.
+
+        The broker is asked, once for each: a process that stood still, or was cut off, has not read what there is.
+        """
+        since_s = time.monotonic() - self._config.idle_after_ms / 1000
+        active = [number for number in self._at_end if self._positions[number].mode == ACTIVE]
+        quiet = [number for number in active if self._last_brought_s[number] < since_s]
+        idle = []
+        for partition in quiet if not self._config.stop_at_end else ():
+            place = TopicPartition(self._config.topic, partition)
+            try:
+                _, high = self._consumer.get_watermark_offsets(place, timeout=IDLE_ANSWER_S)
+            except KafkaException:
+                # Producers may have been cut off as well: their time to bring something begins anew.
+                self._last_brought_s.update(dict.fromkeys(quiet, time.monotonic()))
+                break
+            if high <= self._at_end[partition]:
+                idle.append(partition)
+                self._positions[partition] = self._positions[partition].at(mode=IDLE)
+        return idle
+
+    def _end(self, partition: int, end: int) -> None:
+        """Read a partition no further than `end`."""
+        self._positions[partition] = self._positions[partition].at(offset=end, mode=ENDED)
+        self._newly_ended.append(partition)
+        self._consumer.incremental_unassign([TopicPartition(self._config.topic, partition)])
 
     def _all_ended(self) -> bool:
         return all(place.mode == ENDED for place in self._positions.values())
-
-    def _note(self, partition: int, got: Intake, kafka_ms: int) -> None:
-        """Write down what a batch brought."""
-        vitals = self._config.vitals
-        vitals.count("late", got.late)
-        vitals.count("heartbeat", got.heartbeats)
-        vitals.count("dead_letter", len(got.rejects))
-        progress = vitals.partitions[partition]
-        progress.record_ms = kafka_ms
-        if got.top_ms != NO_TIME_MS:
-            progress.top_ms = got.top_ms
-            progress.watermark_ms = got.top_ms - self._config.rules.allowed_lateness_ms
-        if got.heartbeats:
-            progress.heartbeat_ms = max(progress.heartbeat_ms or 0, got.heartbeat_ms)
 
     def _measure_lag(self) -> None:
         """Write down how far the log goes on, from what the last fetches told: no question is asked."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from operators.kernels.codec import pack, unpack
 from operators.kernels.intake import NO_TIME_MS
-from operators.kernels.watermarks import ACTIVE
+from operators.kernels.watermarks import ACTIVE, Mark
+
+if TYPE_CHECKING:
+    from operators.kernels.intake import IntakeRules
 
 _KIND: Final = "source"
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +34,36 @@ class Position:
         """Give the position with some of its fields changed."""
         return replace(self, **changes)  # type: ignore[arg-type] # one name for fields of two types
 
-
-def to_bytes(positions: dict[int, Position]) -> bytes:
-    """Encode the positions of a source, by partition."""
-    rows = [(number, place.offset, place.top_ms, place.mode) for number, place in positions.items()]
-    return pack(_KIND, _VERSION, {"positions": rows}, {})
+    def mark(self, partition: int, rules: IntakeRules) -> Mark:
+        """Say what the shards have to know of it."""
+        return Mark(partition, rules.frontier(self.top_ms), self.top_ms, self.mode)
 
 
-def from_bytes(data: bytes) -> dict[int, Position]:
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a source goes on from.
+
+    Attributes:
+        positions: Its positions, by partition.
+        topic_id: Which topic of that name they are offsets in; None when the broker has no ids.
+    """
+
+    positions: dict[int, Position]
+    topic_id: str | None = None
+
+
+def to_bytes(snapshot: Snapshot) -> bytes:
+    """Encode a snapshot."""
+    rows = [(number, place.offset, place.top_ms, place.mode) for number, place in snapshot.positions.items()]
+    return pack(_KIND, _VERSION, {"positions": rows, "topic_id": snapshot.topic_id}, {})
+
+
+def from_bytes(data: bytes) -> Snapshot:
     """Decode what `to_bytes` gave.
 
     Raises:
         StateError: The bytes are damaged or of a layout that this release does not read.
     """
     _, values, _ = unpack(_KIND, (_VERSION,), data)
-    return {number: Position(offset, top_ms, mode) for number, offset, top_ms, mode in values["positions"]}
+    positions = {number: Position(offset, top_ms, mode) for number, offset, top_ms, mode in values["positions"]}
+    return Snapshot(positions, values["topic_id"])

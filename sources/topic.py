@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from sources.clients import ANSWER_TIMEOUT_S, cluster_metadata, open_admin
+from sources.clients import ANSWER_TIMEOUT_S, cluster_metadata, open_admin, with_log
 from sources.errors import SourceError
 
 if TYPE_CHECKING:
@@ -36,6 +36,25 @@ def partitions_of(client: Mapping[str, Any], topic: str) -> list[int]:
     return sorted(found.partitions)
 
 
+def open_consumer(client: Mapping[str, Any], group_id: str, prefetch_kib: int) -> Consumer:
+    """Build the consumer of a source, which begins and commits where it is told and nowhere else.
+
+    Args:
+        client: How to reach the brokers, in librdkafka's spelling.
+        group_id: Consumer group that offsets are mirrored to.
+        prefetch_kib: How much it may fetch ahead, unless `client` says so.
+    """
+    tuning = {"fetch.queue.backoff.ms": 10, "queued.max.messages.kbytes": max(1024, prefetch_kib)}
+    required = {
+        "group.id": group_id,
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+    }
+    return Consumer(with_log({**tuning, **client}, required))
+
+
 def bounds_of(consumer: Consumer, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
     """Ask where the log of each partition begins and ends now.
 
@@ -54,6 +73,24 @@ def bounds_of(consumer: Consumer, topic: str, partitions: Sequence[int]) -> dict
         raise SourceError(
             f"kafka did not tell the offsets of `{topic}` within {ANSWER_TIMEOUT_S:g} s: {error.args[0].str()}"
         ) from error
+
+
+def check_same(topic: str, known_id: str | None, topic_id: str | None) -> None:
+    """Refuse to go on in another topic of the same name, where offsets mean other records.
+
+    Args:
+        topic: Name of the topic.
+        known_id: Id of the topic that the offsets are of; None when it is not known.
+        topic_id: Id of the topic that has the name now.
+
+    Raises:
+        SourceError: It is another one.
+    """
+    if known_id is not None and topic_id is not None and known_id != topic_id:
+        raise SourceError(
+            f"`{topic}` is not the topic that was read before: it was deleted and made anew; start with an empty"
+            " recovery directory to read it from its beginning"
+        )
 
 
 def check_resumable(topic: str, partition: int, offset: int, bounds: tuple[int, int]) -> None:
@@ -77,6 +114,6 @@ def check_resumable(topic: str, partition: int, offset: int, bounds: tuple[int, 
         )
     if offset > high:
         raise SourceError(
-            f"`{topic}` partition {partition} resumes at offset {offset}, but its log ends at {high}, so the topic was"
-            " emptied or made anew; start with an empty recovery directory to read it from its beginning"
+            f"`{topic}` partition {partition} resumes at offset {offset}, but its log ends at {high}, so records were"
+            " lost or the topic was made anew; start with an empty recovery directory to read it from its beginning"
         )

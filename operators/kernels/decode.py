@@ -184,7 +184,7 @@ class EventDecoder:
             return [], [flaw]
         items = split_items(value or b"")
         if items is None:
-            return [], [flaw or Reject(record, None, value, *classify(error, value))]
+            return [], [flaw or Reject(record, None, value, *classify(_array_error(value) or error, value))]
         events: list[Event] = []
         rejects: list[Reject] = []
         for item, text in enumerate(items):
@@ -251,6 +251,17 @@ def _broken_rule(message: str) -> Reason:
     if message.startswith("Number out of range") or ">=" in message or "<=" in message:
         return "out_of_range"
     return "wrong_type"
+
+
+def _array_error(value: bytes | None) -> Exception | None:
+    """Tell why an array can't be split into its items; the decoder of events only says that it is an array."""
+    text = (value or b"").strip()
+    try:
+        if text[:1] == b"[":
+            _RAW_ARRAY(text)
+    except _UNDECODABLE as error:
+        return error
+    return None
 
 
 def _is_json(text: bytes) -> bool:

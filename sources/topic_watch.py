@@ -1,0 +1,89 @@
+"""Which topic has a name: one that was deleted and made anew has the same one, and offsets that mean other records."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+
+from sources.clients import ANSWER_TIMEOUT_S, open_admin, reason
+from sources.errors import SourceError
+from sources.topic import check_same
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from concurrent.futures import Future
+
+WATCH_EVERY_S: Final = 5.0
+"""How often a source asks whether its topic is still the one it began with; nothing else would tell it."""
+
+_CERTAIN: Final = 2
+_GONE: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID}
+
+
+class TopicWatch:
+    """Asks for the id of a topic, at first waiting for the answer, later while the source goes on.
+
+    Attributes:
+        topic_id: 32 hex digits; None when the broker is too old to have ids.
+    """
+
+    def __init__(self, client: Mapping[str, Any], topic: str) -> None:
+        """Find out which topic it is.
+
+        Args:
+            client: How to reach the brokers, in librdkafka's spelling.
+            topic: Name of the topic.
+
+        Raises:
+            SourceError: A broker does not answer in time.
+        """
+        self._topic = topic
+        self._admin, _ = open_admin(client)
+        self._asked_at_s = time.monotonic()
+        self._answer: Future[Any] | None = None
+        self._missed = 0
+        try:
+            self.topic_id = _id_in(self._ask().result(2 * ANSWER_TIMEOUT_S))
+        except (KafkaException, TimeoutError) as error:
+            why = reason(error, client) or "no answer in time"
+            raise SourceError(f"kafka did not tell which topic `{topic}` is: {why}; nothing was read") from error
+
+    def check(self) -> None:
+        """Look at the latest answer, and ask again when it is time; never waits.
+
+        Raises:
+            SourceError: The topic was deleted, or deleted and made anew.
+        """
+        if self._answer is not None and self._answer.done():
+            self._look_at(self._answer)
+            self._answer = None
+        if self._answer is None and time.monotonic() - self._asked_at_s >= WATCH_EVERY_S:
+            self._asked_at_s = time.monotonic()
+            self._answer = self._ask()
+
+    def _ask(self) -> Future[Any]:
+        topics = TopicCollection([self._topic])
+        answer: Future[Any] = self._admin.describe_topics(topics, request_timeout=ANSWER_TIMEOUT_S)[self._topic]
+        return answer
+
+    def _look_at(self, answer: Future[Any]) -> None:
+        error = answer.exception()
+        if error is None:
+            self._missed = 0
+            check_same(self._topic, self.topic_id, _id_in(answer.result()))
+        elif isinstance(error, KafkaException) and error.args[0].code() in _GONE:
+            # Once may be a broker that has just started; an answer that does not come says nothing.
+            self._missed += 1
+            if self._missed >= _CERTAIN:
+                raise SourceError(
+                    f"topic `{self._topic}` was deleted while it was read, so there is nothing more to read"
+                )
+
+
+def _id_in(description: Any) -> str | None:  # noqa: ANN401 - confluent-kafka names the type, but not where it is
+    """Spell the id of a described topic."""
+    number = description.topic_id
+    halves = number.get_most_significant_bits(), number.get_least_significant_bits()
+    return None if halves == (0, 0) else "".join(f"{half % (1 << 64):016x}" for half in halves)
