@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import msgspec
@@ -80,19 +80,6 @@ class Series:
         self.slow.append((window.latency_score or 0.0) >= 1.0)
 
 
-@dataclass(slots=True)
-class Episode:
-    """An alert that was told, and whether it is still open.
-
-    Attributes:
-        alert: What was told.
-        resolved_ms: End of the window that resolved it; None while it is open.
-    """
-
-    alert: Alert
-    resolved_ms: int | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Vitals:
     """How the pipeline does; None for what is not known (yet).
@@ -142,7 +129,7 @@ class Board:
         self.vitals = Vitals()
         self._grace_ms = grace_ms
         self._first_end_ms = 0
-        self._episodes: dict[tuple[str, int], Episode] = {}
+        self._alerts: dict[tuple[str, int], Alert] = {}
         self._incidents: dict[str, Incident] = {}
         self._judged: Judgement | None = None
 
@@ -171,7 +158,7 @@ class Board:
         labels = record.labels
         key = (record.fingerprint, record.starts_at_ms)
         if record.status == "firing":
-            alert = Alert(
+            self._alerts[key] = Alert(
                 alertname=labels["alertname"],
                 service=labels["service"],
                 endpoint=labels["endpoint"],
@@ -179,10 +166,9 @@ class Board:
                 severity=labels["severity"],
                 fired_ms=record.window_end_ms,
             )
-            self._episodes[key] = Episode(alert)
-            self._judged = None
-        elif key in self._episodes:
-            self._episodes[key].resolved_ms = record.window_end_ms
+        elif key in self._alerts:
+            self._alerts[key] = replace(self._alerts[key], resolved_ms=record.window_end_ms)
+        self._judged = None
 
     def take_truth(self, record: TruthRecord) -> None:
         """Take an incident that begins."""
@@ -202,18 +188,13 @@ class Board:
     @property
     def alerts(self) -> list[Alert]:
         """Every alert that was told."""
-        return [episode.alert for episode in self._episodes.values()]
+        return [*self._alerts.values()]
 
     @property
     def open_alerts(self) -> list[Alert]:
         """The alerts that are open, the latest first."""
-        opened = [episode.alert for episode in self._episodes.values() if episode.resolved_ms is None]
+        opened = [alert for alert in self._alerts.values() if alert.resolved_ms is None]
         return sorted(opened, key=lambda alert: -alert.fired_ms)
-
-    @property
-    def resolved(self) -> int:
-        """Number of alerts that were resolved."""
-        return sum(episode.resolved_ms is not None for episode in self._episodes.values())
 
     def running(self, incident: Incident) -> bool:
         """Tell whether an incident goes on, as far as windows tell."""

@@ -18,6 +18,9 @@ STOP_S: Final = 15.0
 """How long a child may take to stop cleanly before it is killed."""
 
 LEASH_MARGIN_S: Final = 5.0
+GIVE_UP_S: Final = 3.0
+"""How long it may take when something is broken already, and nobody cares how clean the end is."""
+
 TAIL_LINES: Final = 12
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -61,14 +64,18 @@ class Child:
         if code is not None:
             raise DemoError(f"the {self.name} ended by itself, {_how(code)}; its log is {self.log}{self._last_lines()}")
 
-    def stop(self) -> str | None:
-        """Ask it to end, wait for it, and return what went wrong with that, None when nothing did.
+    def stop(self, timeout_s: float = STOP_S + LEASH_MARGIN_S) -> str | None:
+        """Ask it to end, wait for it, and kill it if that takes too long; harmless when it has ended.
 
-        Harmless when it has ended.
+        Args:
+            timeout_s: How long it may take; longer than the leash gives it means as long as that.
+
+        Returns:
+            What went wrong; None when it stopped cleanly.
         """
         self._leash.terminate()
         try:
-            code = self._leash.wait(STOP_S + LEASH_MARGIN_S)
+            code = self._leash.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._leash.kill()  # the kernel ends what it held
             code = self._leash.wait()

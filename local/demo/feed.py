@@ -46,7 +46,7 @@ class Feed:
         board: The same.
 
     Raises:
-        DemoError: Kafka doesn't answer.
+        KafkaException: Kafka doesn't answer.
     """
 
     def __init__(self, client: Mapping[str, Any], topics: TopicSettings, *, page_url: str, board: Board) -> None:
@@ -68,13 +68,10 @@ class Feed:
             }
         )
         watched = (topics.windows, topics.alerts, topics.truth, topics.dead_letter)
-        try:
-            self._consumer.assign(
-                [TopicPartition(topic, number, OFFSET_BEGINNING) for topic in watched for number in self._parts(topic)]
-            )
-            self._events = [TopicPartition(topics.events, number) for number in self._parts(topics.events)]
-        except KafkaException as error:
-            raise DemoError(f"kafka does not say where its topics are: {error.args[0].str()}") from error
+        self._consumer.assign(
+            [TopicPartition(topic, number, OFFSET_BEGINNING) for topic in watched for number in self._parts(topic)]
+        )
+        self._events = [TopicPartition(topics.events, number) for number in self._parts(topics.events)]
 
     def close(self) -> None:
         """Stop watching."""

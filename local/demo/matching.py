@@ -3,6 +3,9 @@
 An incident *explains* an alert that fired for one of its services, in one of its signals, after its beginning and not
 later than a grace after its end. Nothing else is an explanation: an alert that no incident explains is false, and so is
 one that only a harmless incident explains.
+
+An alert that was open before an incident began and stays open to its end *holds* it: nobody is told twice, so nobody
+can be told sooner. Such an incident is neither found nor missed, and is counted apart.
 """
 
 from __future__ import annotations
@@ -54,6 +57,7 @@ class Alert:
         signal: The signal it is about.
         severity: Such as `critical`.
         fired_ms: End of the window that made it fire, event time.
+        resolved_ms: End of the window that resolved it; None while it is open.
     """
 
     alertname: str
@@ -62,16 +66,19 @@ class Alert:
     signal: str
     severity: str
     fired_ms: int
+    resolved_ms: int | None = None
 
 
 class Verdict(Enum):
     """What can be said of an incident.
 
-    Of one that should wake somebody: `FOUND`, `MISSED`, or `OPEN` while an alert may still come. Of a harmless one:
-    `PAGED` when it raised an alert, else `OPEN` while it still may, and `QUIET` at last.
+    Of one that should wake somebody: `FOUND`, `HELD` by an alert that was open before, `MISSED`, or `OPEN` while an
+    alert may still come. Of a harmless one: `PAGED` when it raised an alert, else `OPEN` while it still may, and
+    `QUIET` at last.
     """
 
     FOUND = "found"
+    HELD = "held"
     MISSED = "missed"
     OPEN = "open"
     QUIET = "quiet"
@@ -85,7 +92,8 @@ class Outcome:
     Attributes:
         incident: The incident.
         verdict: What can be said of it now.
-        alerts: The alerts that it explains, or, if it is harmless, those that nothing else explains; by time.
+        alerts: The alerts that it explains, those that hold it when there are none, or, if it is harmless, those that
+            nothing else explains; by time.
     """
 
     incident: Incident
@@ -94,8 +102,10 @@ class Outcome:
 
     @property
     def after_ms(self) -> int | None:
-        """Event time from its beginning to the end of the window of the first alert; None without an alert."""
-        return self.alerts[0].fired_ms - self.incident.start_ms if self.alerts else None
+        """Event time from its beginning to the end of the window of the first alert that it explains, if any."""
+        if not self.alerts or self.verdict is Verdict.HELD:
+            return None
+        return self.alerts[0].fired_ms - self.incident.start_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +149,18 @@ def explains(incident: Incident, alert: Alert, *, grace_ms: int) -> bool:
         alert: What was said.
         grace_ms: As `grace_after` gives it.
     """
+    return incident.start_ms < alert.fired_ms <= incident.end_ms + grace_ms and _is_about(alert, incident)
+
+
+def holds(alert: Alert, incident: Incident) -> bool:
+    """Tell whether an alert was open before an incident and stayed open to its end, or is open yet."""
+    open_to_the_end = alert.resolved_ms is None or alert.resolved_ms > incident.end_ms
+    return alert.fired_ms <= incident.start_ms and open_to_the_end and _is_about(alert, incident)
+
+
+def _is_about(alert: Alert, incident: Incident) -> bool:
     return (
-        incident.start_ms < alert.fired_ms <= incident.end_ms + grace_ms
-        and alert.service in incident.services
+        alert.service in incident.services
         and alert.signal in incident.signals
         and (not incident.endpoints or not alert.endpoint or alert.endpoint in incident.endpoints)
     )
@@ -180,8 +199,7 @@ def judge(incidents: Iterable[Incident], alerts: Iterable[Alert], *, now_ms: int
             )
     return Judgement(
         outcomes=tuple(
-            Outcome(incident, _verdict(incident, explained[incident], now_ms, grace_ms), explained[incident])
-            for incident in begun
+            _outcome(incident, explained[incident], ordered, now_ms=now_ms, grace_ms=grace_ms) for incident in begun
         ),
         false_alerts=tuple(alert for alert in ordered if alert not in causes),
         causes=causes,
@@ -192,9 +210,14 @@ def _beginning(incident: Incident) -> tuple[int, str]:
     return incident.start_ms, incident.name
 
 
-def _verdict(incident: Incident, alerts: tuple[Alert, ...], now_ms: int, grace_ms: int) -> Verdict:
-    if alerts:
-        return Verdict.FOUND if incident.page else Verdict.PAGED
+def _outcome(
+    incident: Incident, own: tuple[Alert, ...], alerts: Sequence[Alert], *, now_ms: int, grace_ms: int
+) -> Outcome:
+    if own:
+        return Outcome(incident, Verdict.FOUND if incident.page else Verdict.PAGED, own)
+    holding = tuple(alert for alert in alerts if holds(alert, incident)) if incident.page else ()
+    if holding:
+        return Outcome(incident, Verdict.HELD, holding)
     if now_ms < incident.end_ms + grace_ms:
-        return Verdict.OPEN
-    return Verdict.MISSED if incident.page else Verdict.QUIET
+        return Outcome(incident, Verdict.OPEN, ())
+    return Outcome(incident, Verdict.MISSED if incident.page else Verdict.QUIET, ())

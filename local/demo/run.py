@@ -12,12 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from rich.console import Console
 
 from local.demo import summary, wording
 from local.demo.board import Board
-from local.demo.children import Child
+from local.demo.children import GIVE_UP_S, Child
 from local.demo.cluster import ANSWER_TIMEOUT_S, Cluster, open_cluster
 from local.demo.errors import DemoError
 from local.demo.feed import Feed
@@ -103,7 +104,7 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
     progress, stop = Progress(), StopSignals()
     directory = Path(tempfile.mkdtemp(prefix="tailmark-demo-"))
     try:
-        with stop.installed(), open_cluster(environ, directory, progress) as cluster:
+        with stop.installed(), open_cluster(environ, directory, progress) as cluster, _blaming_the_broker(cluster):
             board, pace, complaints = _run_on(cluster, options, directory, progress, stop)
     except Stopped:
         progress.say("stopped before events began to flow")
@@ -114,6 +115,16 @@ def run(options: Options, environ: Mapping[str, str]) -> None:
     progress.say(f"logs: {directory}")
     for complaint in complaints:
         raise DemoError(complaint)
+
+
+@contextmanager
+def _blaming_the_broker(cluster: Cluster) -> Iterator[None]:
+    """Say of a Kafka that does not answer first whether it is gone."""
+    try:
+        yield
+    except KafkaException as error:
+        cluster.check()
+        raise DemoError(f"{cluster.name} no longer answers: {error.args[0].str()}") from error
 
 
 def tell(board: Board, pace: Pace) -> None:
@@ -137,13 +148,16 @@ def _run_on(
         What was seen, where the demo stood when it ended, and complaints about children that did not stop cleanly.
     """
     with ExitStack() as opened:
-        with progress.step("starting the flow and the simulator"):
+        with progress.step("starting the flow"):
             flow = _start_flow(cluster, directory)
-            opened.callback(flow.stop)
+            opened.callback(flow.stop, GIVE_UP_S)
+            _await_topics(cluster, flow)
+        with progress.step(f"starting the simulator at {options.speed:g} times real time"):
             simulator = _start_simulator(cluster, options, directory)
-            opened.callback(simulator.stop)
-            feed = _open_feed(cluster, (flow, simulator))
+            opened.callback(simulator.stop, GIVE_UP_S)
+            feed = Feed(cluster.client, cluster.settings.kafka.topics, page_url=cluster.page_url, board=_board(cluster))
             opened.callback(feed.close)
+            _await_events(cluster, feed, (flow, simulator))
         show = Show(cluster, feed, (flow, simulator), options)
         stop.watched = True
         pace = show.play(stop)
@@ -169,36 +183,46 @@ def _start_simulator(cluster: Cluster, options: Options, directory: Path) -> Chi
     return Child("simulator", [*arguments, "--start", begin.isoformat()], environ=cluster.environ, directory=directory)
 
 
-def _open_feed(cluster: Cluster, children: tuple[Child, ...]) -> Feed:
-    """Wait until the flow has made its topics and events flow, then begin to watch.
+def _board(cluster: Cluster) -> Board:
+    span = cluster.settings.window
+    return Board(
+        length_ms=span.length_ms,
+        slide_ms=span.slide_ms,
+        grace_ms=grace_after(length_ms=span.length_ms, slide_ms=span.slide_ms),
+        warm_windows=ScoringConfig().warm_windows,
+    )
+
+
+def _await_topics(cluster: Cluster, flow: Child) -> None:
+    """Wait until the flow has made the topics that it writes: the last thing it does before it runs.
 
     Raises:
-        DemoError: A child ended, or it takes too long.
+        DemoError: It ended, or it takes too long.
     """
     names = cluster.settings.kafka.topics
     wanted = {names.windows, names.alerts, names.alerts_state, names.dead_letter}
     admin = AdminClient({**cluster.client})
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     while not wanted <= set(admin.list_topics(timeout=ANSWER_TIMEOUT_S).topics):
-        _check(cluster, children)
+        _check(cluster, (flow,))
         if time.monotonic() > deadline_s:
-            raise DemoError(f"the flow did not begin within {READY_TIMEOUT_S:g} s; its log is {children[0].log}")
+            raise DemoError(f"the flow did not begin within {READY_TIMEOUT_S:g} s; its log is {flow.log}")
         time.sleep(POLL_S)
-    span = cluster.settings.window
-    board = Board(
-        length_ms=span.length_ms,
-        slide_ms=span.slide_ms,
-        grace_ms=grace_after(length_ms=span.length_ms, slide_ms=span.slide_ms),
-        warm_windows=ScoringConfig().warm_windows,
-    )
-    feed = Feed(cluster.client, names, page_url=cluster.page_url, board=board)
+
+
+def _await_events(cluster: Cluster, feed: Feed, children: tuple[Child, ...]) -> None:
+    """Wait until events flow.
+
+    Raises:
+        DemoError: A child ended, or it takes too long.
+    """
+    deadline_s = time.monotonic() + READY_TIMEOUT_S
     while not feed.sample().sent:
         _check(cluster, children)
         if time.monotonic() > deadline_s:
-            feed.close()
-            raise DemoError(f"no event was sent within {READY_TIMEOUT_S:g} s; the simulator's log is {children[1].log}")
+            logs = " and ".join(str(child.log) for child in children)
+            raise DemoError(f"no event was sent within {READY_TIMEOUT_S:g} s; see {logs}")
         time.sleep(POLL_S)
-    return feed
 
 
 def _check(cluster: Cluster, children: tuple[Child, ...]) -> None:

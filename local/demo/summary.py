@@ -19,6 +19,7 @@ SERVICES_NAMED: Final = 3
 
 _STYLES: Final = {
     Verdict.FOUND: "green",
+    Verdict.HELD: "green",
     Verdict.MISSED: "bold red",
     Verdict.OPEN: "yellow",
     Verdict.QUIET: "green",
@@ -57,7 +58,7 @@ def totals(board: Board, pace: Pace) -> Table:
         board: What is known.
         pace: Where the demo stood in time when it ended.
     """
-    vitals, alerts = board.vitals, board.alerts
+    vitals, fired, still_open = board.vitals, len(board.alerts), len(board.open_alerts)
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -65,7 +66,7 @@ def totals(board: Board, pace: Pace) -> Table:
     known = "" if vitals.accepted is None else f": {vitals.accepted:,} accepted, {wording.number(vitals.late)} late"
     table.add_row("events", f"{vitals.sent:,} sent{known}, {board.dead_letters:,} dead letters")
     table.add_row("windows", f"{board.windows:,} closed, of {len(board.series)} series")
-    table.add_row("alerts", f"{len(alerts):,} fired, {board.resolved:,} resolved, {len(board.open_alerts):,} open")
+    table.add_row("alerts", f"{fired:,} fired, {fired - still_open:,} resolved, {still_open:,} open")
     return table
 
 

@@ -39,6 +39,7 @@ _ALERTS_SHARE, _INCIDENTS_SHARE = 37, 43
 _SIGNALS: Final = {"latency": "slow", "errors": "errors", "traffic": "traffic"}
 _VERDICT_STYLES: Final = {
     Verdict.FOUND: "green",
+    Verdict.HELD: "green",
     Verdict.MISSED: "bold red",
     Verdict.OPEN: "yellow",
     Verdict.QUIET: "green",

@@ -100,6 +100,7 @@ def verdict(outcome: Outcome) -> str:
     if outcome.verdict is Verdict.FOUND and after is not None:
         return f"found {duration(after)}"
     return {
+        Verdict.HELD: "alert open",
         Verdict.MISSED: "MISSED",
         Verdict.OPEN: "not yet" if outcome.incident.page else "no page",
         Verdict.QUIET: "no page",
@@ -112,6 +113,8 @@ def tally(judgement: Judgement) -> str:
     parts = [f"{judgement.count(Verdict.FOUND)} of {judgement.paging} incidents found"]
     if not judgement.outcomes:
         parts = ["no incident yet"]
+    if held := judgement.count(Verdict.HELD):
+        parts.append(f"{held} in an alert open before")
     if undecided := judgement.count(Verdict.OPEN):
         parts.append(f"{undecided} not yet")
     parts.append(f"{judgement.count(Verdict.MISSED)} missed")

@@ -158,6 +158,18 @@ def test_a_dead_child_ends_the_demo_with_its_last_words(tmp_path: Path, kafka: K
     assert children(tmp_path) == {}
 
 
+def test_a_dead_broker_ends_the_demo_with_the_place_of_its_log(tmp_path: Path) -> None:
+    with demo([], tmp_path, servers=None) as process:
+        running = wait_for_children(tmp_path, count=6)
+        os.kill(running["broker broker"], signal.SIGKILL)
+        _, said = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 1
+    assert said.splitlines()[-1].startswith("error: broker 1 ended: ")
+    assert said.splitlines()[-1].endswith("kafka.log")
+    assert "Traceback" not in said
+    assert children(tmp_path) == {}
+
+
 def test_nothing_outlives_a_demo_that_is_killed(tmp_path: Path, kafka: KafkaCluster) -> None:
     with demo([], tmp_path, kafka.bootstrap_servers) as process:
         assert len(wait_for_children(tmp_path, count=4)) == 4

@@ -63,6 +63,32 @@ def test_an_incident_without_alert_is_open_until_its_grace_is_over_and_then_miss
     assert verdicts([STEP], [], 1_120_000 + GRACE_MS) == {"step": Verdict.MISSED}
 
 
+@pytest.mark.parametrize(
+    ("resolved_ms", "expected"),
+    [(None, Verdict.HELD), (1_120_001, Verdict.HELD), (1_120_000, Verdict.MISSED), (1_050_000, Verdict.MISSED)],
+)
+def test_an_incident_under_an_alert_that_stays_open_is_held(resolved_ms: int | None, expected: Verdict) -> None:
+    earlier = replace(STEP, name="earlier", start_ms=900_000, end_ms=960_000)
+    alert = replace(ALERT, fired_ms=910_000, resolved_ms=resolved_ms)
+    judgement = judge([earlier, STEP], [alert], now_ms=1_500_000, grace_ms=GRACE_MS)
+    assert [outcome.verdict for outcome in judgement.outcomes] == [Verdict.FOUND, expected]
+    assert judgement.outcomes[1].after_ms is None
+    assert judgement.false_alerts == ()
+
+
+def test_an_open_alert_about_something_else_holds_nothing() -> None:
+    for other in ({"service": "cart"}, {"signal": "errors"}):
+        alert = replace(ALERT, fired_ms=910_000, **other)
+        assert verdicts([STEP], [alert], 1_500_000) == {"step": Verdict.MISSED}
+
+
+def test_a_new_alert_finds_an_incident_that_another_holds() -> None:
+    held = replace(ALERT, fired_ms=910_000)
+    fresh = replace(ALERT, endpoint="/suggest")
+    outcome = judge([STEP], [held, fresh], now_ms=1_500_000, grace_ms=GRACE_MS).outcomes[0]
+    assert (outcome.verdict, outcome.alerts) == (Verdict.FOUND, (fresh,))
+
+
 def test_an_incident_that_has_not_begun_is_not_judged() -> None:
     judgement = judge([STEP], [], now_ms=1_000_000, grace_ms=GRACE_MS)
     assert judgement.outcomes == ()
