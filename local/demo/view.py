@@ -120,7 +120,10 @@ def _headline(board: Board, judgement: Judgement) -> Text:
     running.sort(key=lambda outcome: (outcome.incident.page, outcome.incident.start_ms))
     if running:
         latest = running[-1]
-        text = Text("NOW ", "bold").append(f"[{wording.verdict(latest)}] ", _VERDICT_STYLES[latest.verdict])
+        said = wording.verdict(latest)
+        if latest.verdict is Verdict.OPEN:
+            said = "not noticed yet" if latest.incident.page else "harmless, no page"
+        text = Text("NOW ", "bold").append(f"[{said}] ", _VERDICT_STYLES[latest.verdict])
         return text.append(latest.incident.description)
     if not board.windows:
         return Text("waiting for the first windows", "yellow")
