@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli import config
+from cli.run import run
 from flows.settings import SettingsError
 
 EXIT_USAGE = 2
@@ -21,6 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
+app.command("run")(run)
 app.add_typer(config.app, name="config")
 
 

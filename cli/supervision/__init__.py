@@ -1,0 +1,1 @@
+"""Runs a flow as a cluster of processes on one machine, and keeps it running."""
