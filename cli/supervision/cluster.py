@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cli.supervision import tether
-from cli.supervision.log_lines import Lines
+from cli.supervision.log_lines import Entries
 from local.ports import HOST, free_port
 
 if TYPE_CHECKING:
@@ -88,13 +88,13 @@ class Child:
                 os.kill(self.pid, number)
 
     async def _attend(self) -> int:
-        """Relay all lines, and wait for the end."""
-        pipe, lines = self._process.stdout, Lines()
+        """Relay all that it writes, and wait for the end."""
+        pipe, entries = self._process.stdout, Entries()
         assert pipe is not None
         while True:
             data = await pipe.read(_READ_BYTES)
-            for line in lines.feed(data):
-                self._log.relay(self.number, self.pid, line)
+            for entry in entries.feed(data):
+                self._log.relay(self.number, self.pid, entry)
             if not data:
                 return await self._process.wait()
 

@@ -18,9 +18,15 @@ Level = Literal["debug", "info", "warning", "error"]
 MAX_LINE_BYTES: Final = 16_384
 """A longer line is cut into pieces of this size."""
 
+MAX_TRACEBACK_LINES: Final = 200
+"""The rest of a longer one are lines of their own."""
+
 _OURS: Final = "tailmark: "
 _LIBRDKAFKA: Final = re.compile(r"%(\d)\|")
 _LEVEL_OF_SEVERITY: Final[tuple[Level, ...]] = ("error",) * 4 + ("warning",) + ("info",) * 2 + ("debug",)
+_TRACEBACK: Final = "Traceback (most recent call last):"
+# All that Bytewax says, with a traceback of its own insides, whatever went wrong in whichever process of a cluster.
+_LOST_OTHERS: Final = "PanicException: Send thread panic"
 _WAITING: Final = re.compile(r"worker \d+:\s+error connecting to worker")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
@@ -55,15 +61,15 @@ class Log:
         """
         self._line(self._write(_now(), level, None, message, facts))
 
-    def relay(self, process: int, pid: int, line: str) -> None:
-        """Write a line that a process of the cluster wrote.
+    def relay(self, process: int, pid: int, entry: str) -> None:
+        """Write what a process of the cluster wrote.
 
         Args:
             process: Its number.
             pid: Its process id.
-            line: Without the line end.
+            entry: A line without the line end, or a traceback.
         """
-        level, message = _level_of(line)
+        level, message = _level_of(entry)
         self._line(self._write(_now(), level, process, message, {"pid": pid}))
 
     def _line(self, text: str) -> None:
@@ -73,22 +79,38 @@ class Log:
                 data = data[self._stream.write(data) :]
 
 
-class Lines:
-    """Cuts the bytes of a pipe into lines."""
+class Entries:
+    """Cuts the bytes of a pipe into lines, and keeps the lines of a traceback together."""
 
     def __init__(self) -> None:
         """Start empty."""
         self._rest = b""
+        self._traceback: list[str] = []
 
     def feed(self, data: bytes) -> Iterator[str]:
-        """Take bytes, and give the lines that they complete; empty ones are left out.
+        """Take bytes, and give the entries that they complete; empty lines are left out.
 
         Args:
-            data: What was read; nothing at the end of the pipe, which ends the last line.
+            data: What was read; nothing at the end of the pipe, which ends the last entry.
 
         Yields:
-            Lines of at most `MAX_LINE_BYTES`, without the line end.
+            Lines of at most `MAX_LINE_BYTES`, without the line end, or the lines of a whole traceback.
         """
+        for line in self._lines(data):
+            if line == _TRACEBACK:
+                yield from self._end_traceback()
+            if line == _TRACEBACK or self._traceback:
+                self._traceback.append(line)
+                # The first line that is not indented names the exception.
+                goes_on = line == _TRACEBACK or line.startswith(" ")
+                if not goes_on or len(self._traceback) >= MAX_TRACEBACK_LINES:
+                    yield from self._end_traceback()
+            else:
+                yield line
+        if not data:
+            yield from self._end_traceback()
+
+    def _lines(self, data: bytes) -> Iterator[str]:
         *lines, self._rest = (self._rest + data).split(b"\n")
         if not data or len(self._rest) >= MAX_LINE_BYTES:
             lines.append(self._rest)
@@ -99,15 +121,23 @@ class Lines:
                 if text:
                     yield text
 
+    def _end_traceback(self) -> Iterator[str]:
+        if self._traceback:
+            yield "\n".join(self._traceback)
+            self._traceback = []
 
-def _level_of(line: str) -> tuple[Level, str]:
-    """Tell how bad a line is, by who wrote it: a flow that can't go on, or librdkafka with its severity."""
-    if line.startswith(_OURS):
-        return "error", line.removeprefix(_OURS)
-    if _WAITING.match(line):
-        return "debug", line  # each start has some, until the slowest process listens
-    match = _LIBRDKAFKA.match(line)
-    return ("info" if match is None else _LEVEL_OF_SEVERITY[min(int(match[1]), 7)]), line
+
+def _level_of(entry: str) -> tuple[Level, str]:
+    """Tell how bad an entry is, by who wrote it: a flow that can't go on, Python, Bytewax, or librdkafka."""
+    if entry.startswith(_OURS):
+        return "error", entry.removeprefix(_OURS)
+    if entry.startswith(_TRACEBACK):
+        last = entry.rpartition("\n")[2]
+        return "error", f"{last} (a worker failed, or another process is gone)" if _LOST_OTHERS in last else entry
+    if _WAITING.match(entry):
+        return "debug", entry  # each start has some, until the slowest process listens
+    match = _LIBRDKAFKA.match(entry)
+    return ("info" if match is None else _LEVEL_OF_SEVERITY[min(int(match[1]), 7)]), entry
 
 
 def _now() -> str:
@@ -117,8 +147,8 @@ def _now() -> str:
 def _as_text(time: str, level: Level, process: int | None, message: str, _facts: dict[str, object]) -> str:
     origin = "supervisor" if process is None else f"process {process}"
     # Bytes of others reach the terminal of whoever reads this, which must not obey them.
-    shown = _UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", message)
-    return f"{time} {level:<7} {origin:<10} | {shown}"
+    first, *others = (_UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", line) for line in message.split("\n"))
+    return "\n    ".join([f"{time} {level:<7} {origin:<10} | {first}", *others])
 
 
 def _as_json(time: str, level: Level, process: int | None, message: str, facts: dict[str, object]) -> str:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cli.supervision.claim import ClaimError, claim
 from cli.supervision.cluster import how
-from cli.supervision.log_lines import MAX_LINE_BYTES, Lines, Log, LogFormat
+from cli.supervision.log_lines import MAX_LINE_BYTES, MAX_TRACEBACK_LINES, Entries, Log, LogFormat
 from cli.supervision.restarts import LONGEST_DELAY_S, Restarts
 from cli.supervision.watchdog import Limits, Pulse, Watchdog
 
@@ -24,16 +24,41 @@ if TYPE_CHECKING:
 @given(st.lists(st.text(st.characters(exclude_characters="\n", codec="ascii"))), st.integers(1, 10))
 def test_lines_do_not_depend_on_how_their_bytes_arrive(texts: list[str], size: int) -> None:
     data = "\n".join(texts).encode()
-    lines = Lines()
-    got = [line for at in range(0, len(data), size) for line in lines.feed(data[at : at + size])]
-    got += lines.feed(b"")
+    entries = Entries()
+    got = [line for at in range(0, len(data), size) for line in entries.feed(data[at : at + size])]
+    got += entries.feed(b"")
     assert got == [stripped for text in texts if (stripped := text.rstrip())]
 
 
 def test_endless_line_is_cut_and_not_kept_in_memory() -> None:
-    lines = Lines()
-    got = [len(line) for _ in range(5) for line in lines.feed(b"x" * MAX_LINE_BYTES)]
+    entries = Entries()
+    got = [len(line) for _ in range(5) for line in entries.feed(b"x" * MAX_LINE_BYTES)]
     assert got == [MAX_LINE_BYTES] * 5
+
+
+TRACEBACK = "Traceback (most recent call last):\n  File x, line 1\n    raise y\nValueError: no"
+
+
+def test_traceback_is_one_entry() -> None:
+    entries = Entries()
+    got = list(entries.feed(f"before\n{TRACEBACK}\nafter\n{TRACEBACK}".encode()))
+    got += entries.feed(b"")
+    assert got == ["before", TRACEBACK, "after", TRACEBACK]
+
+
+def test_endless_traceback_is_not_kept_in_memory() -> None:
+    entries = Entries()
+    head, *lines = entries.feed((TRACEBACK[:35] + "  deeper\n" * 1000).encode())
+    assert head.count("\n") + 1 == MAX_TRACEBACK_LINES
+    assert lines == ["  deeper"] * (1001 - MAX_TRACEBACK_LINES)
+
+
+def test_traceback_for_people_is_indented_under_its_time() -> None:
+    stream = io.BytesIO()
+    Log(stream, LogFormat.TEXT).relay(0, 1, TRACEBACK)
+    first, *others = stream.getvalue().decode().splitlines()
+    assert first.endswith("error   process 0  | Traceback (most recent call last):")
+    assert others == ["      File x, line 1", "        raise y", "    ValueError: no"]
 
 
 def test_line_for_people_can_not_command_their_terminal() -> None:
@@ -58,6 +83,7 @@ def test_line_for_programs_has_the_facts() -> None:
         ("%4|1764547200.1|FAIL|tailmark#consumer-1| slow", "warning"),
         ("%7|1764547200.1|FETCH|tailmark#consumer-1| news", "debug"),
         ("worker 1:\terror connecting to worker 0: Connection refused (os error 111); retrying", "debug"),
+        (TRACEBACK, "error"),
         ("anything else", "info"),
     ],
 )
