@@ -57,7 +57,7 @@ class ScoringConfig:
     latency_min_ms: float = 10.0
     latency_min_ratio: float = 0.5
     errors_min: float = 0.02
-    errors_min_count: int = 3
+    errors_min_count: int = 5
     errors_min_ratio: float = 0.5
     traffic_drop_min_per_s: float = 0.5
     traffic_drop_min_ratio: float = 0.25
