@@ -206,7 +206,7 @@ def test_slide_that_does_not_divide_the_length_is_refused() -> None:
         Scorer(ScoringConfig(), 7_000, 60_000)
 
 
-@pytest.mark.parametrize(("errors", "found"), [(2, False), (3, True)])
-def test_errors_count_from_the_third_one_in_a_window(errors: int, found: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(("errors", "found"), [(4, False), (5, True)])
+def test_errors_count_from_the_fifth_one_in_a_window(errors: int, found: bool) -> None:  # noqa: FBT001
     frames = constant_frames(101, count=30, errors=[0] * 100 + [errors])
     assert (scores(run(frames))[100, ERRORS, 0] >= 1) == found
