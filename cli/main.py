@@ -10,6 +10,7 @@ import typer
 
 from cli import config
 from cli.run import run
+from cli.status.command import status
 from flows.settings import SettingsError
 
 EXIT_USAGE = 2
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command("run")(run)
+app.command("status")(status)
 app.add_typer(config.app, name="config")
 
 

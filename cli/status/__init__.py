@@ -1,0 +1,1 @@
+"""`tailmark status`: how the flows, their topics and their alerts are doing."""

@@ -1,0 +1,204 @@
+"""What Kafka says of the flows: their topics, how far their groups are behind, and the alerts that are open."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from flows.settings import Settings
+
+ANSWER_TIMEOUT_S: Final = 10.0
+
+# The client has types, but not for these.
+_EARLIEST: Final[Any] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: Final[Any] = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_NEWEST: Final[Any] = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
+_READ_BATCH: Final = 1000
+_MS_PER_S: Final = 1000
+_QUIET: Final = {"log_level": 0}  # what goes wrong is said once, by us
+
+
+class KafkaUnreachableError(RuntimeError):
+    """Kafka does not say how it is; one line that says why."""
+
+
+class OpenAlert(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
+    """The latest transition of an alert that fires, as the contract has it.
+
+    Attributes:
+        fingerprint: Its identity.
+        status: `firing`; others are not open.
+        labels: `alertname`, `service`, `endpoint`, `severity`.
+        starts_at_ms: Event time at which it began.
+        signal: What it is about.
+        value: What was measured.
+        expected: What was expected.
+        score: How anomalous that is.
+    """
+
+    fingerprint: str
+    status: str
+    labels: dict[str, str]
+    starts_at_ms: int
+    signal: str
+    value: float | None = None
+    expected: float | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """One topic.
+
+    Attributes:
+        topic: Its name.
+        partitions: How many it has; 0 when it does not exist.
+        records: From its first offset to its last; transactions and compaction leave some of them empty.
+        newest_s: Timestamp of its newest record, in seconds; None when it has none.
+    """
+
+    topic: str
+    partitions: int
+    records: int = 0
+    newest_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaFacts:
+    """What Kafka knows.
+
+    Attributes:
+        topics: Those of the settings, in their order.
+        lag_events: For each flow that has ever taken a snapshot: records after it.
+        alerts: Open ones, oldest first.
+    """
+
+    topics: list[TopicFacts] = field(default_factory=list)
+    lag_events: dict[str, int] = field(default_factory=dict)
+    alerts: list[OpenAlert] = field(default_factory=list)
+
+
+def read_kafka(settings: Settings, flows: Iterable[str]) -> KafkaFacts:
+    """Ask Kafka.
+
+    Args:
+        settings: Where it is, and the names of the topics.
+        flows: Names of flows.
+
+    Raises:
+        KafkaUnreachableError: It does not answer, or refuses to.
+    """
+    admin = AdminClient(settings.client(_QUIET))
+    topics = settings.kafka.topics
+    names = [topics.events, topics.windows, topics.alerts, topics.alerts_state, topics.dead_letter]
+    try:
+        known = admin.list_topics(timeout=ANSWER_TIMEOUT_S).topics
+        partitions = {name: len(known[name].partitions) if name in known else 0 for name in names}
+        places = [TopicPartition(name, number) for name, count in partitions.items() for number in range(count)]
+        low = _offsets(admin, places, _EARLIEST)
+        high = _offsets(admin, places, _LATEST)
+        facts = [_topic(admin, name, count, low, high) for name, count in partitions.items()]
+        lags = {flow: _lag(admin, settings.kafka.group_for(flow), topics.events, high) for flow in flows}
+        alerts = _open_alerts(settings, partitions[topics.alerts_state])
+    except KafkaException as error:
+        raise KafkaUnreachableError(
+            f"kafka at {settings.kafka.bootstrap_servers} does not answer: {error.args[0].str()}"
+        ) from error
+    return KafkaFacts(facts, {flow: lag for flow, lag in lags.items() if lag is not None}, alerts)
+
+
+_Place = tuple[str, int]
+
+
+def _offsets(admin: AdminClient, places: list[TopicPartition], spec: object) -> dict[_Place, int]:
+    if not places:
+        return {}
+    asked = admin.list_offsets(
+        dict.fromkeys(places, cast("Any", spec)),
+        isolation_level=IsolationLevel.READ_COMMITTED,
+        request_timeout=ANSWER_TIMEOUT_S,
+    )
+    return {(place.topic, place.partition): future.result().offset for place, future in asked.items()}
+
+
+def _topic(
+    admin: AdminClient, name: str, partitions: int, low: Mapping[_Place, int], high: Mapping[_Place, int]
+) -> TopicFacts:
+    places = [TopicPartition(name, number) for number in range(partitions)]
+    records = sum(high[name, place.partition] - low[name, place.partition] for place in places)
+    newest_ms = -1
+    if records:
+        asked = admin.list_offsets(dict.fromkeys(places, _NEWEST), request_timeout=ANSWER_TIMEOUT_S)
+        newest_ms = max(future.result().timestamp for future in asked.values())
+    return TopicFacts(name, partitions, records, newest_ms / _MS_PER_S if newest_ms >= 0 else None)
+
+
+def _lag(admin: AdminClient, group: str, topic: str, high: Mapping[_Place, int]) -> int | None:
+    """Count the records after the snapshotted offsets of a flow; None when it never took a snapshot."""
+    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=ANSWER_TIMEOUT_S)
+    places = asked[group].result().topic_partitions or []
+    behind = [
+        max(0, high[topic, place.partition] - place.offset)
+        for place in places
+        if place.topic == topic and place.offset >= 0 and (topic, place.partition) in high
+    ]
+    return sum(behind) if behind else None
+
+
+def _open_alerts(settings: Settings, partitions: int) -> list[OpenAlert]:
+    """Read the compacted topic from its beginning to its end."""
+    topic, left = settings.kafka.topics.alerts_state, set(range(partitions))
+    latest: defaultdict[bytes, bytes | None] = defaultdict(lambda: None)
+    consumer = Consumer(_reading(settings))
+    deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
+    try:
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in left])
+        while left and time.monotonic() < deadline_s:
+            for message in consumer.consume(_READ_BATCH, 0.2):
+                error = message.error()
+                if error is None:
+                    latest[message.key() or b""] = message.value()
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
+                    left.discard(message.partition())
+                elif not error.retriable():
+                    raise KafkaException(error)
+    finally:
+        consumer.close()
+    if left:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the end of `{topic}` was not reached"))  # noqa: SLF001
+    decoder = msgspec.json.Decoder(OpenAlert)
+    alerts = [decoder.decode(value) for value in latest.values() if value]
+    return sorted(
+        (alert for alert in alerts if alert.status == "firing"), key=lambda a: (a.starts_at_ms, a.fingerprint)
+    )
+
+
+def _reading(settings: Settings) -> dict[str, Any]:
+    """Give the options of a consumer that reads everything, and that nobody is told of."""
+    return settings.client(
+        {
+            **_QUIET,
+            "group.id": "tailmark-status",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "fetch.queue.backoff.ms": 10,
+        }
+    )
