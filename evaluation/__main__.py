@@ -32,7 +32,7 @@ def score(
     found = _read(source)
     scores, us_per_row = _score(found, detector)
     for recording, values in zip(found, scores, strict=True):
-        alerts = openings(recording.time_s, values, report.SHIPPED_THRESHOLD)
+        alerts = openings(values, report.SHIPPED_THRESHOLD)
         recordings.write_scored(target / recording.name, recording, values, alerts)
     typer.echo(f"{len(found)} files, {us_per_row:.2f} µs of CPU a row", err=True)
 

@@ -62,7 +62,7 @@ def worth_at(series: Sequence[Labelled], threshold: float) -> Worth:
     delays = []
     for one in series:
         time_s = one.recording.time_s
-        opened_s = time_s[openings(time_s, one.score, threshold)]
+        opened_s = time_s[openings(one.score, threshold)]
         alerts += len(opened_s)
         inside = np.zeros(len(opened_s), bool)
         for start_s, end_s in one.spans:

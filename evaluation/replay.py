@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from operators.kernels.scoring import Detector, DetectorConfig
+from operators.kernels.scoring import Detector, DetectorConfig, Neighbours, NeighboursConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +66,21 @@ class Default:
         return [score[: len(recording.value), column] for column, recording in enumerate(recordings)]
 
 
+class WithNeighbours:
+    """The default beside the nearest-neighbour channel, on every series: whichever is more surprised."""
+
+    def score(self, recordings: Sequence[Recording]) -> list[NDArray[np.float64]]:
+        """Score each recording."""
+        rows = max(len(recording.value) for recording in recordings)
+        values = np.full((rows, len(recordings)), np.nan)
+        for column, recording in enumerate(recordings):
+            values[: len(recording.value), column] = recording.value
+        neighbours = Neighbours(NeighboursConfig(), len(recordings))
+        novelty = np.array([neighbours.step(row) for row in values])
+        scores = Default().score(recordings)
+        return [np.maximum(score, novelty[: len(score), column]) for column, score in enumerate(scores)]
+
+
 class Random:
     """Scores that know nothing, to stand beside those that should: seeded by the name of the recording."""
 
@@ -77,7 +92,7 @@ class Random:
         ]
 
 
-DETECTORS: Final[dict[str, type[Default | Random]]] = {"default": Default, "random": Random}
+DETECTORS: Final[dict[str, type[SeriesDetector]]] = {"default": Default, "knn": WithNeighbours, "random": Random}
 """What `--detector` may name."""
 
 

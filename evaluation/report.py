@@ -66,7 +66,7 @@ def _render_nab(series: Sequence[Labelled], chance: Sequence[Labelled]) -> Itera
 def nab_score(series: Sequence[Labelled], threshold: float, *, profile: nab.Profile) -> float:
     """Score the alerts at a threshold as NAB does: 0 for silence, 100 for perfection."""
     sheets = [nab.judge_rows(one.recording.time_s, one.spans) for one in series]
-    alerts = [openings(one.recording.time_s, one.score, threshold) for one in series]
+    alerts = [openings(one.score, threshold) for one in series]
     return nab.normalised(sheets, alerts, profile)
 
 

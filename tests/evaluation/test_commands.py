@@ -83,7 +83,7 @@ def test_episode_is_one_alert(source: Path, tmp_path: Path) -> None:
     assert sum(row["alert"] == "1" for row in rows[495:520]) == 1
 
 
-@pytest.mark.parametrize("detector", ["default", "random"])
+@pytest.mark.parametrize("detector", ["default", "knn", "random"])
 @pytest.mark.parametrize("stop", [1, 30, 31, 32, 505])
 def test_prefix_is_scored_like_the_beginning_of_the_whole(
     source: Path, tmp_path: Path, detector: str, stop: int

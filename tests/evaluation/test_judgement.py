@@ -29,7 +29,7 @@ def labelled(
 
 
 def test_episode_takes_in_what_follows_within_its_quiet_time() -> None:
-    opens = openings(np.arange(10) * 60.0, np.array([0, 2, 2, 0, 1, 0, 0, 3, 0, 1.0]), 1.0, quiet_s=180)
+    opens = openings(np.array([0, 2, 2, 0, 1, 0, 0, 3, 0, 1.0]), 1.0, quiet_rows=3)
     assert np.flatnonzero(opens).tolist() == [1, 7]
 
 

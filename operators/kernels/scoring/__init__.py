@@ -2,6 +2,7 @@
 
 from operators.kernels.scoring.config import ScoringConfig
 from operators.kernels.scoring.detector import Detector, DetectorConfig, Verdicts
+from operators.kernels.scoring.neighbours import Neighbours, NeighboursConfig
 from operators.kernels.scoring.scorer import Scorer
 
-__all__ = ["Detector", "DetectorConfig", "Scorer", "ScoringConfig", "Verdicts"]
+__all__ = ["Detector", "DetectorConfig", "Neighbours", "NeighboursConfig", "Scorer", "ScoringConfig", "Verdicts"]

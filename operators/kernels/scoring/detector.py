@@ -56,8 +56,8 @@ class DetectorConfig:
     """What the detector watches and how fast it learns. Windows are counted as if they did not overlap.
 
     The defaults are the general profile: one value of whatever meaning, on its own scale, watched in both directions.
-    Detection hardly depends on any single one of them (halving or doubling changes the NAB score by 3 and the F1 by .02),
-    so they are few people's business and no settings of the flow.
+    Detection hardly depends on any single one of them: halving or doubling one changes the NAB score by up to 3 and the
+    F1 by up to .02. So they are no settings of the flow.
 
     Attributes:
         signals: Number of values of each series, k.
@@ -75,6 +75,8 @@ class DetectorConfig:
         record_windows: Memory of the largest and smallest value.
         absorb_steps: Steps after which a value that stays away becomes the new level.
         clip: Residuals count for learning up to this many scales.
+        season_clip: The same for the season, which has to learn what happens every day however far it goes.
+        season_slack: Smallest scale, as a part of the change between the bins of the season that a step lies between.
         anomalous_weight: What part of its weight in learning a value keeps that is anomalous or beyond `clip`.
         prior_spread: Per signal, the mean absolute deviation expected before anything is known.
         prior_windows: Windows that the prior spread is worth.
@@ -90,7 +92,7 @@ class DetectorConfig:
     overlap: int = 1
     steps_per_day: int = 288
     warm_steps: int = 30
-    surprise: float = 3.6
+    surprise: float = 3.5
     level_windows: float = 25.0
     base_windows: float = 500.0
     recent_windows: float = 3.0
@@ -98,6 +100,8 @@ class DetectorConfig:
     record_windows: float = 20000.0
     absorb_steps: int = 60
     clip: float = 4.0
+    season_clip: float = 20.0
+    season_slack: float = 0.25
     anomalous_weight: float = 1.0
     prior_spread: tuple[float, ...] = (0.0,)
     prior_windows: float = 0.0
@@ -277,9 +281,10 @@ class Detector:
             for row in (_LEVEL, _BASE, _RECENT, _HIGHEST):
                 np.copyto(levels[row], value, where=first)
             np.copyto(levels[_LOWEST], -value, where=first)
-        profile = self._season.expected(phase)
+        profile, change = self._season.expected(phase)
         expected = levels[_LEVEL] + profile
         least = np.maximum(np.abs(expected) * self.config.relative_floor, floor)
+        least = np.maximum(least, change * self.config.season_slack)
         scale = np.maximum(levels[_SPREAD] * (widen * _SPREAD_TO_SCALE), least).astype(dtype, copy=False)
         return _Observation(value, present, profile, expected, scale, widen)
 
@@ -289,7 +294,8 @@ class Detector:
         down = slice(signals - self.config.downward, signals)
         centre = np.empty((len(CHANNELS), signals + self.config.downward, levels.shape[-1]), self._dtype)
         centre[0, :signals] = now.expected
-        centre[1:, :signals] = levels[_RECENT : _HIGHEST + 1]
+        centre[1, :signals] = levels[_RECENT] + now.profile
+        centre[2, :signals] = levels[_HIGHEST]
         np.negative(centre[:2, down], out=centre[:2, signals:])
         centre[2, signals:] = levels[_LOWEST, down]
         width = np.empty_like(centre)
@@ -349,10 +355,11 @@ class Detector:
         residual = np.subtract(now.value, now.expected, out=change[0])
         far = np.abs(residual) > reach
         far |= anomalous
+        bound = now.scale * config.season_clip
+        self._season.learn(phase, np.minimum(np.maximum(residual, -bound), bound), now.present, levels[_SEEN])
         np.minimum(np.maximum(residual, -reach, out=residual), reach, out=residual)
         trusted = now.present.copy()
         trusted[far] *= config.anomalous_weight
-        self._season.learn(phase, residual, trusted, levels[_SEEN])
         change[1] = residual
         np.subtract(np.abs(residual) / now.widen, levels[_SPREAD], out=change[2])
         ages = levels[_SETTLED : _SPREAD_AGE + 1]
@@ -384,7 +391,7 @@ class Detector:
         change *= 1 / (self.config.recent_windows * overlap)
         change[np.isnan(change)] = 0
         levels[_RECENT] += change
-        leaving[:] = now.value
+        leaving[:] = now.value - now.profile
         leaving[now.present == 0] = np.nan
 
     def _absorb(self, now: _Observation, far: NDArray[np.bool_]) -> None:
@@ -396,7 +403,7 @@ class Detector:
         absorbed = away >= self.config.absorb_steps
         if absorbed.any():
             np.copyto(levels[_LEVEL], now.value - now.profile, where=absorbed)
-            np.copyto(levels[_RECENT], now.value, where=absorbed)
+            np.copyto(levels[_RECENT], now.value - now.profile, where=absorbed)
             np.maximum(levels[_HIGHEST], now.value, out=levels[_HIGHEST], where=absorbed)
             np.maximum(levels[_LOWEST], -now.value, out=levels[_LOWEST], where=absorbed)
             np.copyto(levels[_SETTLED], self.config.overlap, where=absorbed)

@@ -58,22 +58,25 @@ class Season:
             fresh = np.zeros((*self.bins.shape[:-1], 1), self.bins.dtype)
             self.bins = np.concatenate((self.bins, fresh), axis=-1).take(carry, axis=-1)
 
-    def expected(self, phase: float | Floats) -> Floats | float:
-        """Return the offset at a part of the day in [0, 1); bins that were never seen count as 0.
+    def expected(self, phase: float | Floats) -> tuple[Floats | float, Floats | float]:
+        """Return the offset at a part of the day in [0, 1), and how far it changes towards the next bin there.
+
+        Bins that were never seen count as 0.
 
         Args:
             phase: One number for all series, or shape (n,).
         """
         if self.bins is None:
-            return 0.0
+            return 0.0, 0.0
         place = phase * self.config.bins
         here = np.floor(place).astype(np.int64) if isinstance(place, np.ndarray) else int(place)
         off_centre = place - here - 0.5
         near = self._pick(here)
         beside = self._pick((here + np.where(off_centre > 0, 1, -1)) % self.config.bins)
-        share = np.abs(off_centre) * (beside[_VISITS] > 0) * (near[_VISITS] > 0)
-        offset: Floats = near[_OFFSET] + share * (beside[_OFFSET] - near[_OFFSET])
-        return offset.astype(self.bins.dtype, copy=False)
+        change = (beside[_OFFSET] - near[_OFFSET]) * ((beside[_VISITS] > 0) & (near[_VISITS] > 0))
+        offset = near[_OFFSET] + np.abs(off_centre) * change
+        dtype = self.bins.dtype
+        return offset.astype(dtype, copy=False), np.abs(change).astype(dtype, copy=False)
 
     def learn(self, phase: float | Floats, residual: Floats, weight: Floats, seen: Floats) -> None:
         """Learn what the expectation missed.

@@ -1,0 +1,96 @@
+"""The detector on one value: its season, its memory, its snapshot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from operators.kernels.codec import StateError
+from operators.kernels.scoring import Detector, DetectorConfig
+from operators.kernels.scoring.season import SeasonConfig
+
+DAY = 288
+
+
+def daily(days: int, seed: int = 1) -> np.ndarray:
+    """A series that doubles within ten minutes every day at noon, for two hours."""
+    steps = np.arange(days * DAY)
+    noon = (steps % DAY >= DAY // 2) & (steps % DAY < DAY // 2 + 24)
+    return 10 + 10 * noon + np.random.default_rng(seed).normal(0, 0.3, days * DAY)
+
+
+def run(detector: Detector, series: np.ndarray, start: int = 0) -> np.ndarray:
+    if not detector.series:
+        detector.align(np.full(1, -1))
+    score = []
+    for step, value in enumerate(series, start):
+        verdicts = detector.step(np.array([[value]]), widen=1.0, floor=1e-9, step=step, phase=step % DAY / DAY)
+        score.append(verdicts.score[0, 0])
+    return np.array(score)
+
+
+def test_what_happens_every_day_is_expected_after_some_days() -> None:
+    score = run(Detector(DetectorConfig(steps_per_day=DAY)), daily(8)).reshape(8, DAY)
+    assert score[0].max() >= 1
+    assert score[7].max() < 1
+
+
+def test_what_is_missing_from_the_day_is_found() -> None:
+    series = daily(9)
+    series[8 * DAY + DAY // 2 : 8 * DAY + DAY // 2 + 24] -= 10
+    assert run(Detector(DetectorConfig(steps_per_day=DAY)), series)[8 * DAY :].max() >= 1
+
+
+def test_season_takes_no_memory_before_a_day_has_passed() -> None:
+    detector = Detector(DetectorConfig(steps_per_day=DAY))
+    run(detector, daily(1))
+    before = detector.nbytes
+    run(detector, daily(1), DAY)
+    assert detector.nbytes > before
+
+
+def test_season_can_be_switched_off() -> None:
+    detector = Detector(DetectorConfig(steps_per_day=DAY, season=SeasonConfig(bins=0)))
+    run(detector, daily(1))
+    before = detector.nbytes
+    run(detector, daily(1), DAY)
+    assert detector.nbytes == before
+
+
+def test_new_series_beside_an_old_one_has_no_season_of_its_neighbour() -> None:
+    detector = Detector(DetectorConfig(steps_per_day=DAY))
+    run(detector, daily(3))
+    detector.align(np.array([0, -1]))
+    alone = Detector(DetectorConfig(steps_per_day=DAY))
+    expected = run(alone, daily(2, seed=2), 3 * DAY)
+    found = []
+    for step, value in enumerate(daily(2, seed=2), 3 * DAY):
+        values = np.array([[10.0, value]])
+        found.append(detector.step(values, widen=1.0, floor=1e-9, step=step, phase=step % DAY / DAY).score[0, 1])
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("stop", [1, 200, 2 * DAY + 7])
+def test_snapshot_holds_the_season_too(stop: int) -> None:
+    series, config = daily(4), DetectorConfig(steps_per_day=DAY)
+    straight = run(Detector(config), series)
+    first = Detector(config)
+    run(first, series[:stop])
+    resumed = Detector.from_bytes(config, first.to_bytes())
+    np.testing.assert_array_equal(run(resumed, series[stop:], stop), straight[stop:])
+
+
+def test_state_of_other_signals_is_refused() -> None:
+    with pytest.raises(StateError, match="layout"):
+        Detector.from_bytes(DetectorConfig(signals=2), Detector(DetectorConfig()).to_bytes())
+    with pytest.raises(StateError, match="layout"):
+        Detector.from_bytes(DetectorConfig(single_precision=True), Detector(DetectorConfig()).to_bytes())
+
+
+def test_series_far_from_zero_is_judged_by_its_own_scale() -> None:
+    random = np.random.default_rng(3)
+    series = 1e6 + random.normal(0, 5e3, 400)
+    series[350] += 6e4
+    score = run(Detector(DetectorConfig(steps_per_day=DAY)), series)
+    assert score[350] >= 1
+    assert score[:350].max() < 1
