@@ -15,7 +15,7 @@ from sinks.vitals_page import VitalsCollector
 from sources.drain import Drain
 from sources.errors import FlowError
 from sources.kafka import KafkaEventSource
-from sources.recovery import bytewax_flags, recovery_of_run
+from sources.recovery import bytewax_flags, recovery_failure, recovery_of_run
 from sources.topic import partitions_of
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ STALLED_AFTER_S: Final = 60.0
 STALLED_AFTER_EPOCHS: Final = 6
 """An epoch that takes longer than the larger of both means that nothing moves any more."""
 
+_PANIC: Final = "PanicException"
+_PEER_ENDED: Final = "another worker of this cluster ended, and its log says why; this process ends too"
+_TOLD: Final[dict[int, BaseException]] = {}
+"""Errors that were printed, by their identity; they are held so that it stays theirs."""
+
 _OURS: Final = (SettingsError, FlowError, StateError)
 
 
@@ -43,7 +48,8 @@ def one_line_errors() -> Iterator[None]:
 
     What happens later, while the flow runs, gets the same line: Bytewax passes it on wrapped in an error of its own.
     """
-    sys.excepthook = _explain
+    if bytewax_flags() is not None:
+        sys.excepthook = _explain
     try:
         yield
     except _OURS as error:
@@ -52,14 +58,27 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _explain(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """Print an uncaught error: one line when it is ours, all of it when it is a bug."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, _OURS):
-            _say(cause)
-            return
-        cause = cause.__cause__ or cause.__context__
-    sys.__excepthook__(kind, error, traceback)
+    """Print an uncaught error, once: one line when it is ours, all of it when it is a bug.
+
+    It is called when the error is raised, see `operators.reporting`, and again when Bytewax has passed it on.
+    """
+    chain = list(_causes(error))
+    if any(id(cause) in _TOLD for cause in chain) or (kind.__name__ == _PANIC and _TOLD):
+        return
+    _TOLD.update({id(cause): cause for cause in chain})
+    ours = [found for cause in chain if (found := cause if isinstance(cause, _OURS) else recovery_failure(cause))]
+    if ours:
+        _say(ours[0])
+    elif kind.__name__ == _PANIC:
+        print(f"tailmark: {_PEER_ENDED}", file=sys.stderr)  # noqa: T201 - as below
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _say(error: BaseException) -> None:

@@ -10,6 +10,7 @@ from bytewax.operators import KeyedStream
 
 from operators.kernels.episodes import EpisodeConfig, Episodes
 from operators.kernels.frames import ScoredFrame, Transition
+from operators.reporting import reported
 from operators.stateful import ShardLogic
 from operators.vitals import Vitals
 
@@ -63,6 +64,7 @@ def alert(
         What changed and what is open, whenever either is not nothing.
     """
 
+    @reported
     def build(data: bytes | None) -> ShardLogic[ScoredFrame, AlertFrame]:
         episodes = Episodes(config) if data is None else Episodes.from_bytes(config, data)
         return ShardLogic(ShardEpisodes(episodes), vitals.shard())

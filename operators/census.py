@@ -13,6 +13,7 @@ from operators.kernels.codec import pack, unpack
 from operators.kernels.series import Sightings
 from operators.kernels.watermarks import Mark, Marks, Watermarks
 from operators.kernels.windows import WindowRules
+from operators.reporting import reported
 from operators.shard import EventFrame, shard_name
 from operators.stateful import ShardLogic
 from operators.vitals import Vitals
@@ -84,6 +85,7 @@ def census(
     def told(frame: EventFrame) -> list[tuple[str, Sightings | Marks]]:
         return [(_KEY, item) for item in (frame.sightings, frame.news) if item is not None]
 
+    @reported
     def build(data: bytes | None) -> ShardLogic[Sightings | Marks, Addressed]:
         state = (
             CensusState(Census(rules, shards), rules, {})

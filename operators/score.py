@@ -9,6 +9,7 @@ from bytewax.operators import KeyedStream
 from operators.kernels.frames import ScoredFrame, WindowFrame
 from operators.kernels.scoring import Scorer, ScoringConfig
 from operators.kernels.windows import WindowRules
+from operators.reporting import reported
 from operators.stateful import ShardLogic
 from operators.vitals import Vitals
 
@@ -46,6 +47,7 @@ def score(
         The same windows with scores and bands.
     """
 
+    @reported
     def build(data: bytes | None) -> ShardLogic[WindowFrame, ScoredFrame]:
         if data is None:
             scorer = Scorer(config, rules.slide_ms, rules.length_ms)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from bytewax.operators import StatefulBatchLogic
 
+from operators.reporting import reported
+
 if TYPE_CHECKING:
     from operators.vitals import ShardVitals
 
@@ -41,10 +43,12 @@ class ShardLogic(StatefulBatchLogic[V, W, bytes]):
         self._state = state
         self._vitals = vitals
 
+    @reported
     def on_batch(self, values: list[V]) -> tuple[list[W], bool]:
         """Step through the items in their order."""
         return [out for value in values for out in self._state.step(value)], StatefulBatchLogic.RETAIN
 
+    @reported
     def snapshot(self) -> bytes:
         """Encode the state now, not when Bytewax writes it."""
         data = self._state.to_bytes()

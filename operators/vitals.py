@@ -69,6 +69,7 @@ class Vitals:
         flow: Name of the flow.
         topic: Name of the input topic.
         events: How many events had each outcome.
+        sources: Names of the sources that live in this process; none in a process that only has shards.
         partitions: State of each partition of the input that this process reads.
         shards: Numbers of each stateful step of each shard that lives in this process.
         epoch_counts: Epochs by duration: one count for each bound in `EPOCH_BUCKETS_S`, and one for the rest.
@@ -78,6 +79,7 @@ class Vitals:
     flow: str
     topic: str
     events: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
+    sources: set[str] = field(default_factory=set)
     partitions: dict[int, PartitionVitals] = field(default_factory=lambda: defaultdict(PartitionVitals))
     shards: list[ShardVitals] = field(default_factory=list)
     epoch_counts: list[int] = field(default_factory=lambda: [0] * (len(EPOCH_BUCKETS_S) + 1))

@@ -14,6 +14,7 @@ from operators.kernels.frames import WindowFrame
 from operators.kernels.sharding import PaneRows
 from operators.kernels.watermarks import Mark, Marks, Watermarks
 from operators.kernels.windows import WindowRules, Windows
+from operators.reporting import reported
 from operators.stateful import ShardLogic
 from operators.vitals import ShardVitals, Vitals
 
@@ -104,6 +105,7 @@ def window(
         One frame for each shard and window end, when all partitions have passed it and the census has decided.
     """
 
+    @reported
     def build(data: bytes | None) -> ShardLogic[PaneRows | Marks | Verdict, WindowFrame]:
         numbers = vitals.shard()
         if data is None:

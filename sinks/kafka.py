@@ -18,6 +18,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from operators.kernels.codec import pack, unpack
+from operators.reporting import reported
 from sinks.records import EVENT_TIME_HEADER, ID_HEADER, OutputRecords
 from sinks.tail import partition_bounds, read_tail, store_baseline, stored_baseline
 from sources.clients import open_admin, reason, with_log
@@ -109,6 +110,7 @@ class ExactlyOnceKafkaSink(FixedPartitionedSink[OutputRecords, bytes]):
         """Choose the partition of a route, by its number."""
         return int(item_key.rpartition("-")[2])
 
+    @reported
     def build_part(self, step_id: str, for_part: str, resume_state: bytes | None) -> KafkaOutputPartition:  # noqa: ARG002
         """Start a partition in the background; errors surface with its first use."""
         partition = KafkaOutputPartition(self, int(for_part), resume_state)
@@ -159,6 +161,7 @@ class KafkaOutputPartition(StatefulSinkPartition[OutputRecords, bytes]):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=self._id)
         self._last = self._thread.submit(self._guarded, self._open)
 
+    @reported
     def write_batch(self, values: list[OutputRecords]) -> None:
         """Hand over records to be written, in order.
 
@@ -177,6 +180,7 @@ class KafkaOutputPartition(StatefulSinkPartition[OutputRecords, bytes]):
         if self._records_in - self._records_out > MAX_QUEUED_RECORDS:
             self._last.result()
 
+    @reported
     def snapshot(self) -> bytes:
         """Wait until everything is committed.
 

@@ -59,20 +59,26 @@ class Health:
         self._began_s = clock()
 
     def healthy(self) -> tuple[bool, dict[str, Any]]:
-        """Tell whether epochs end, and the age of the one that is open."""
+        """Tell whether epochs end, and the age of the one that is open.
+
+        A process without a source has none of its own, and is as healthy as the others whose epochs it takes part in.
+        """
         epoch_age_s = self._vitals.epoch_age_s()
         age_s = self._clock() - self._began_s if epoch_age_s is None else epoch_age_s
-        moves = age_s <= self._stalled_after_s
+        moves = age_s <= self._stalled_after_s or self._only_shards()
         return moves, {"epoch_age_seconds": round(age_s, 3), "limit_seconds": self._stalled_after_s}
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Tell whether state is restored and the lag is small, and how large it is."""
         moves, facts = self.healthy()
-        restored = self._vitals.epoch_age_s() is not None
+        restored = self._vitals.epoch_age_s() is not None or self._only_shards()
         lags = [lag_in_seconds(partition, time.time()) for partition in list(self._vitals.partitions.values())]
         lag_s = None if None in lags else max((lag for lag in lags if lag is not None), default=0.0)
         caught_up = lag_s is not None and lag_s <= READY_LAG_S
         return moves and restored and caught_up, {**facts, "restored": restored, "lag_seconds": lag_s}
+
+    def _only_shards(self) -> bool:
+        return bool(self._vitals.shards) and not self._vitals.sources
 
 
 class PageServer:

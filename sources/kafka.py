@@ -16,6 +16,7 @@ from operators.kernels.decode import EventDecoder
 from operators.kernels.intake import IntakeRules, joined, take
 from operators.kernels.series import MAX_CODES, SeriesTable
 from operators.kernels.watermarks import ACTIVE, ENDED, IDLE, Marks
+from operators.reporting import reported
 from operators.shard import EventFrame
 from sources import position
 from sources.dead_letters import DeadLetters, all_dead_letters, dead_letters
@@ -111,6 +112,7 @@ class KafkaEventSource(FixedPartitionedSource[KafkaFrame, bytes]):
         """Name the sources."""
         return [f"source-{number:03d}" for number in range(self.sources)]
 
+    @reported
     def build_part(self, step_id: str, for_part: str, resume_state: bytes | None) -> KafkaPartition:  # noqa: ARG002 - Bytewax's signature
         """Build one source, at its beginning or where a snapshot left it.
 
@@ -143,6 +145,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         self._config = config
         self._number = number
         self._name = f"source-{number:03d}"
+        config.vitals.sources.add(self._name)
         everything = partitions_of(config.client, config.topic)
         self._watch = TopicWatch(config.client, config.topic)
         check_same(config.topic, snapshot.topic_id, self._watch.topic_id)
@@ -162,6 +165,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         self._lag_at_s = 0.0
         self._to_mirror: list[TopicPartition] = []
 
+    @reported
     def next_batch(self) -> list[KafkaFrame]:
         """Read what has come since the last call.
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from operators.kernels.intake import IntakeRules
 
 _KIND: Final = "source"
-_VERSION: Final = 2
+_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
