@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from operators.kernels.scoring.detector import DetectorConfig
+from operators.kernels.scoring.detector_config import DetectorConfig
 from operators.kernels.scoring.season import SeasonConfig
 
 _DAY_MS = 86_400_000

@@ -10,18 +10,20 @@ the score is 1 exists, is unique and has a closed form: it is the edge of the ba
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from operators.kernels.codec import StateError, pack, unpack
 from operators.kernels.scoring.channels import Channels
-from operators.kernels.scoring.season import Season, SeasonConfig
-from operators.kernels.scoring.tails import TailConfig, TailCurves, curves, learn, starting
+from operators.kernels.scoring.season import Season
+from operators.kernels.scoring.tails import TailCurves, curves, learn, starting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from operators.kernels.scoring.detector_config import DetectorConfig
 
     Floats = NDArray[np.floating[Any]]
 
@@ -52,74 +54,15 @@ _LEAST_THRESHOLDS: Final = (0.5, 0.5, 0.02)
 
 
 @dataclass(frozen=True, slots=True)
-class DetectorConfig:
-    """What the detector watches and how fast it learns. Windows are counted as if they did not overlap.
-
-    The defaults are the general profile: one value of whatever meaning, on its own scale, watched in both directions.
-    Detection hardly depends on any single one of them: halving or doubling one changes the NAB score by up to 3 and the
-    F1 by up to .02. So they are no settings of the flow.
-
-    Attributes:
-        signals: Number of values of each series, k.
-        downward: How many of the signals, the last ones, are watched downwards too.
-        supports: How many of the signals, the first ones, get no verdict but support one: the surprise of the first
-            adds to that of the first signal behind them, and so on.
-        overlap: Steps that share data with a step: window length over slide; 1 for values of their own.
-        steps_per_day: Steps in a day of event time: the length of the season.
-        warm_steps: Known values that a series needs before it is scored.
-        surprise: -log10 of the tail probability at which the score is 1.
-        level_windows: Memory of the expected level.
-        base_windows: Memory of the slow level, which lasting shifts do not pull along.
-        recent_windows: Memory of the mean that jumps are measured against.
-        spread_windows: Memory of the scale.
-        record_windows: Memory of the largest and smallest value.
-        absorb_steps: Steps after which a value that stays away becomes the new level.
-        clip: Residuals count for learning up to this many scales.
-        season_clip: The same for the season, which has to learn what happens every day however far it goes.
-        season_slack: Smallest scale, as a part of the change between the bins of the season that a step lies between.
-        anomalous_weight: What part of its weight in learning a value keeps that is anomalous or beyond `clip`.
-        prior_spread: Per signal, the mean absolute deviation expected before anything is known.
-        prior_windows: Windows that the prior spread is worth.
-        relative_floor: Smallest scale, as a part of the level's magnitude.
-        single_precision: Whether state and arithmetic are float32; inputs must then stay below 1e15.
-        tail: How tails are fitted.
-        season: The time-of-day profile.
-    """
-
-    signals: int = 1
-    downward: int = 1
-    supports: int = 0
-    overlap: int = 1
-    steps_per_day: int = 288
-    warm_steps: int = 30
-    surprise: float = 3.5
-    level_windows: float = 25.0
-    base_windows: float = 500.0
-    recent_windows: float = 3.0
-    spread_windows: float = 1500.0
-    record_windows: float = 20000.0
-    absorb_steps: int = 60
-    clip: float = 4.0
-    season_clip: float = 20.0
-    season_slack: float = 0.25
-    anomalous_weight: float = 1.0
-    prior_spread: tuple[float, ...] = (0.0,)
-    prior_windows: float = 0.0
-    relative_floor: float = 1e-3
-    single_precision: bool = False
-    tail: TailConfig = field(default_factory=TailConfig)
-    season: SeasonConfig = field(default_factory=SeasonConfig)
-
-
-@dataclass(frozen=True, slots=True)
 class Verdicts:
     """What the detector says about one value of each series and signal.
 
     Attributes:
         score: Shape (signals, n): 1 or more beyond the edge; 0 where unknown or warming. Signals that only support
             others are left out here and below.
-        edge: Shape (directions, n): the value at which the score would be 1, NaN where unknown or warming. Upward
-            directions of all signals come first, then the downward ones of the last `downward` signals.
+        edge: Shape (directions, n): the value at which the score would be 1; NaN where unknown or warming, -inf where
+            the supporting signal suffices whatever the value. Upward directions of all signals come first, then the
+            downward ones of the last `downward` signals.
         expected: Shape (signals, n): the expected value.
         base: Shape (signals, n): the same from the slow level.
         warming: Shape (signals, n): not enough known values yet.
@@ -221,7 +164,7 @@ class Detector:
         support = surprise[: config.supports].copy()
         supported = surprise[config.supports : 2 * config.supports]
         supported *= credit
-        supported += support
+        np.maximum(supported, support, out=supported)
         warming = levels[_SEEN] < config.warm_steps
         ready = self._both(now.present * ~warming)
         surprise *= ready
@@ -312,9 +255,10 @@ class Detector:
         edge = channels.first_reaching(self._reaching)
         if supports:
             rows = slice(supports, 2 * supports)
-            missing = np.maximum(self.config.surprise - support, 0) / credit
-            reaching = fits.rows(rows).statistic(missing.astype(self._dtype, copy=False))
-            edge[rows] = channels.rows(rows).first_reaching(reaching)
+            enough = np.full_like(support, self.config.surprise) / credit
+            reaching = fits.rows(rows).statistic(enough.astype(self._dtype, copy=False))
+            alone = channels.rows(rows).first_reaching(reaching)
+            edge[rows] = np.where(support >= self.config.surprise, -np.inf, alone)
         edge = edge[supports:]
         signals = self.config.signals - supports
         np.negative(edge[signals:], out=edge[signals:])
