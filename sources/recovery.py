@@ -8,6 +8,7 @@ before Bytewax reads the directory, and while nothing runs on it, it is locked, 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +22,22 @@ from sources.recovery_store import START_OVER, RecoveryError, create, examine, p
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Member", "Recovery", "RecoveryError", "RunFlags", "bytewax_flags", "prepare_recovery", "recovery_of_run"]
+__all__ = [
+    "Member",
+    "Recovery",
+    "RecoveryError",
+    "RunFlags",
+    "bytewax_flags",
+    "prepare_recovery",
+    "recovery_failure",
+    "recovery_of_run",
+]
 
 DEFAULT_PARTITIONS: Final = 4
 
 _FOLDER: Final = ".tailmark"
 _WAIT_S: Final = 10.0
+_SQLITE_FAILURE: Final = re.compile(r'SqliteFailure\(Error \{.*?\}, Some\("(.*?)"\)\)')
 _ALONE: Final = Member()
 _FIRST_EPOCH: Final = 1
 
@@ -109,6 +120,25 @@ def recovery_of_run(*, settings: Mapping[str, Any], constants: Mapping[str, int]
     if flags is None or flags.directory is None:
         return None
     return prepare_recovery(flags.directory, member=flags.member, settings=settings, constants=constants)
+
+
+def recovery_failure(error: BaseException) -> RecoveryError | None:
+    """Recognise that Bytewax could no longer write its recovery partitions, of which only its SQLite library speaks.
+
+    Args:
+        error: What Bytewax raised.
+
+    Returns:
+        The same as one line; None when it is about something else.
+    """
+    said = _SQLITE_FAILURE.search(str(error))
+    flags = bytewax_flags()
+    if said is None or flags is None:
+        return None
+    return RecoveryError(
+        f"recovery directory {flags.directory} can't be written: {said[1]}; the flow stops, and resumes from its last "
+        f"snapshot"
+    )
 
 
 def prepare_recovery(

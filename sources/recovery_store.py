@@ -135,6 +135,9 @@ def purge(directory: Path, epoch: int) -> int:
 def _check_length(path: Path) -> None:
     """Compare a file with the number of pages in its header: SQLite only notices a cut when it gets there.
 
+    A crash, or a full disk, in the middle of a checkpoint leaves a short file as well. Nothing is lost then: the pages
+    are still in the write-ahead log beside it, and SQLite is asked whether all of them are.
+
     Raises:
         RecoveryError: The file is shorter.
     """
@@ -144,8 +147,25 @@ def _check_length(path: Path) -> None:
     page_bytes = _LARGEST_PAGE_BYTES if page_bytes == 1 else page_bytes
     expected = page_bytes * int.from_bytes(header[_PAGE_COUNT], "big")
     length = path.stat().st_size
-    if len(header) < _HEADER_BYTES or length < expected:
+    whole = len(header) == _HEADER_BYTES and (length >= expected or _has_all_pages(path))
+    if not whole:
         raise _damaged(path, f"it has {length} of {max(expected, _HEADER_BYTES)} bytes")
+
+
+def _has_all_pages(path: Path) -> bool:
+    """Tell whether a recovery partition is whole together with its write-ahead log.
+
+    Raises:
+        RecoveryError: SQLite can't use it at all.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    if not log.exists() or not log.stat().st_size:
+        return False
+    try:
+        with closing(sqlite3.connect(path)) as db:
+            return bool(db.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, error) from error
 
 
 def _check_complete(directory: Path, files: int, members: Sequence[tuple[int, int]]) -> None:

@@ -200,6 +200,33 @@ def test_a_damaged_partition_is_named(tmp_path: Path, prepared: Callable[..., Re
         prepared(tmp_path)
 
 
+@pytest.mark.parametrize("log", ["kept", "cut"])
+def test_a_checkpoint_that_was_cut_off_is_no_damage_while_the_log_has_the_pages(
+    tmp_path: Path, prepared: Callable[..., Recovery], log: str
+) -> None:
+    prepared(tmp_path, partitions=1).release()
+    part = tmp_path / "part-0.sqlite3"
+    write_state(tmp_path, epoch=7)
+    before_bytes = part.stat().st_size
+    db = sqlite3.connect(part, isolation_level=None)
+    db.execute("PRAGMA wal_autocheckpoint = 0")
+    rows = [("s", f"k{number}", 6, bytes(1000)) for number in range(200)]
+    db.execute("BEGIN")
+    db.executemany("INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES (?, ?, ?, ?)", rows)
+    db.execute("COMMIT")
+    pages = tmp_path.joinpath("part-0.sqlite3-wal").read_bytes()
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    os.truncate(part, before_bytes)
+    tmp_path.joinpath("part-0.sqlite3-wal").write_bytes(pages if log == "kept" else pages[: len(pages) // 2])
+    if log == "cut":
+        with pytest.raises(RecoveryError, match=r"part-0.sqlite3 is damaged"):
+            prepared(tmp_path)
+    else:
+        prepared(tmp_path)
+        assert len(snapshot_epochs(tmp_path)) == 2 + len(rows)
+
+
 def test_one_partition_from_an_older_backup_is_refused_when_the_others_moved_on(
     tmp_path: Path, prepared: Callable[..., Recovery]
 ) -> None:
