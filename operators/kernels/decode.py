@@ -111,6 +111,9 @@ class EventDecoder:
         """
         self._max_bytes = max_bytes
         self._event = decode_event or msgspec.json.Decoder(Event).decode
+        # Foreign events have no decoder that takes many at once.
+        self._array = msgspec.json.Decoder(list[Event]).decode if decode_event is None else None
+        self._lines = msgspec.json.Decoder(Event).decode_lines if decode_event is None else None
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Decode one batch.
@@ -182,7 +185,12 @@ class EventDecoder:
         """Decode a record that is not one good event."""
         if flaw is not None and flaw.reason != "invalid_utf8":
             return [], [flaw]
-        items = split_items(value or b"")
+        text = (value or b"").strip()
+        decode_all = self._array if text[:1] == b"[" else self._lines
+        if flaw is None and decode_all is not None and text:
+            with suppress(*_UNDECODABLE):
+                return decode_all(text), []
+        items = split_items(text)
         if items is None:
             return [], [flaw or Reject(record, None, value, *classify(_array_error(value) or error, value))]
         events: list[Event] = []
