@@ -220,7 +220,7 @@ class Detector:
         bounded = np.minimum(np.maximum(values, -_LARGEST_VALUE), _LARGEST_VALUE)
         value = np.where(known, bounded, levels[_LEVEL]).astype(dtype, copy=False)
         first = present > levels[_SEEN]
-        if first.any():
+        if np.count_nonzero(first):
             for row in (_LEVEL, _BASE, _RECENT, _HIGHEST):
                 np.copyto(levels[row], value, where=first)
             np.copyto(levels[_LOWEST], -value, where=first)
@@ -255,8 +255,8 @@ class Detector:
         edge = channels.first_reaching(self._reaching)
         if supports:
             rows = slice(supports, 2 * supports)
-            enough = np.full_like(support, self.config.surprise) / credit
-            reaching = fits.rows(rows).statistic(enough.astype(self._dtype, copy=False))
+            enough = np.asarray(self.config.surprise / credit, self._dtype)
+            reaching = fits.rows(rows).statistic(enough)
             alone = channels.rows(rows).first_reaching(reaching)
             edge[rows] = np.where(support >= self.config.surprise, -np.inf, alone)
         edge = edge[supports:]
@@ -345,7 +345,7 @@ class Detector:
         away += np.where(far, now.present, -now.present)
         np.maximum(away, 0, out=away)
         absorbed = away >= self.config.absorb_steps
-        if absorbed.any():
+        if np.count_nonzero(absorbed):
             np.copyto(levels[_LEVEL], now.value - now.profile, where=absorbed)
             np.copyto(levels[_RECENT], now.value - now.profile, where=absorbed)
             np.maximum(levels[_HIGHEST], now.value, out=levels[_HIGHEST], where=absorbed)

@@ -83,8 +83,8 @@ class Scorer:
             phase=frame.window_end_ms % _DAY_MS / _DAY_MS,
         )
         bands = self._banding.apply(measures, verdicts)
-        state = np.where(verdicts.warming[TRAFFIC], WARMING, NORMAL).astype(np.int8)
-        state[(bands.score >= 1).any(axis=0)] = ANOMALOUS
+        state = np.where(verdicts.warming[TRAFFIC], np.int8(WARMING), np.int8(NORMAL))
+        state[np.maximum.reduce(bands.score, axis=0) >= 1] = ANOMALOUS
         return ScoredFrame(frame, bands.score, bands.expected, bands.lower, bands.upper, state)
 
     def to_bytes(self) -> bytes:
@@ -118,6 +118,6 @@ class Scorer:
     def _leave_out_partial_windows(self, watched: NDArray[np.float64]) -> None:
         """Hide the first windows of a series: they reach back to before it existed and hold a part of their traffic."""
         young = self._age < self._length_ms // self._slide_ms - 1
-        if young.any():
+        if np.count_nonzero(young):
             watched[:, young] = np.nan
             self._age[young] += 1

@@ -89,7 +89,7 @@ class Season:
         """
         old = seen >= self._steps_per_day
         if self.bins is None:
-            if not self.config.bins or not old.any():
+            if not self.config.bins or not np.count_nonzero(old):
                 return
             self.bins = np.zeros((_PARAMETERS, self.config.bins, *residual.shape), residual.dtype)
         place = phase * self.config.bins

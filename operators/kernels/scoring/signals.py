@@ -83,7 +83,8 @@ def measure(frame: WindowFrame, config: ScoringConfig, length_ms: int) -> Measur
     np.sqrt(config.count_scale / requests + 1, out=widen[0])
     widen[1 : 1 + TRAFFIC] = widen[0]
     widen[1 + TRAFFIC] = 1
-    floor = np.full_like(watched, _SMALLEST_SCALE)
+    floor = np.empty_like(watched)
+    floor.fill(_SMALLEST_SCALE)
     np.maximum(0.5 / np.sqrt(requests), _SMALLEST_SCALE, out=floor[1 + ERRORS])
     credit = np.minimum(requests * (1 / config.full_count), 1)[None]
     return Measures(natural, watched, widen, floor, requests, credit)
@@ -117,7 +118,8 @@ class Banding:
         upper = np.maximum(upper, highest + np.maximum(highest * self._rise_ratio, self._rise))
         fewest = (self._errors - 0.5) / measures.requests
         np.minimum(np.maximum(upper[ERRORS], fewest), 1, out=upper[ERRORS])
-        lower = np.full_like(upper, np.nan)
+        lower = np.empty_like(upper)
+        lower.fill(np.nan)
         lowest = np.minimum(expected[TRAFFIC], base[TRAFFIC])
         gate = lowest - np.maximum(lowest * self._drop_ratio, self._drop)
         np.maximum(np.minimum(np.expm1(verdicts.edge[signals], dtype=np.float64), gate), 0, out=lower[TRAFFIC])
@@ -129,6 +131,6 @@ class Banding:
 
 def _natural(watched: NDArray[np.floating]) -> NDArray[np.float64]:
     """Invert the scales of `Measures.watched`; shape (..., 3, n)."""
-    natural: NDArray[np.float64] = np.expm1(np.clip(watched, 0, _FARTHEST_LOG), dtype=np.float64)
-    natural[..., ERRORS, :] = np.sin(np.clip(watched[..., ERRORS, :], 0, np.pi / 2)) ** 2
+    natural: NDArray[np.float64] = np.expm1(np.minimum(np.maximum(watched, 0), _FARTHEST_LOG), dtype=np.float64)
+    natural[..., ERRORS, :] = np.sin(np.minimum(np.maximum(watched[..., ERRORS, :], 0), np.pi / 2)) ** 2
     return natural
