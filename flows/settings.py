@@ -238,7 +238,7 @@ class WindowSettings(_Group):
         default=100_000, description="Past it new series fold into endpoint `__overflow__` of their service, counted."
     )
     shards: Annotated[int, *_whole(1, MAX_SHARDS, "shards")] = Field(
-        default=64, description="Keys that the series are spread over. A constant of the deployment: part of the state."
+        default=16, description="Keys that the series are spread over. A constant of the deployment: part of the state."
     )
 
     @field_validator("slide_ms")

@@ -212,7 +212,7 @@ def test_construction_alone_reads_no_environment(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TAILMARK_WINDOW__SHARDS", "7")
     monkeypatch.setenv("WINDOW", '{"shards": 9}')
     monkeypatch.setenv("window__shards", "9")
-    assert Settings().window.shards == 64
+    assert Settings().window.shards == 16
     assert load_settings().window.shards == 7
 
 
