@@ -43,12 +43,8 @@ READ_ROWS: Final = 1_000
 QUOTA_ROWS: Final = 4_000_000
 """How many events a source reads in one epoch: the only thing that keeps it from flooding another worker."""
 
-FETCHING_REST_MS: Final = 2
-"""How long a source rests at first when the client may still be fetching what lies in the log."""
-
-SHORTEST_REST_MS: Final = 20
-LONGEST_REST_MS: Final = 80
-"""How long a source rests at the end of its log: longer each time that it has brought nothing."""
+FETCHING_REST_MS, SHORTEST_REST_MS, LONGEST_REST_MS = 2, 20, 80
+"""How long a source rests at first: while the client may still fetch, at the end of the log; and at the most."""
 
 IDLE_ANSWER_S: Final = 1.0
 """How long a broker may take to confirm that a partition has nothing more."""
