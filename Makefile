@@ -15,7 +15,7 @@ SUPPORTED := import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in {
 PYTHON ?= $(shell for name in python3.12 python3.11 python3 python $(wildcard $(HOME)/.pyenv/versions/3.1[12].*/bin/python3); do \
 	if $$name -c '$(SUPPORTED)' >/dev/null 2>&1; then command -v $$name; break; fi; done)
 
-.PHONY: help setup demo test check bench format
+.PHONY: help setup demo test chaos check bench format
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ demo: $(READY) ## Run the pipeline on this machine with a live view; DURATION=60
 
 test: $(READY) ## Run the whole test suite; ARGS='-k windows' for a part of it
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(READY) ## Hurt a pipeline 200 times in an hour, and print what was lost; FAULTS=20 MINUTES=6 for less
+	@$(BIN)/python -m pytest tests/faults --chaos $(if $(FAULTS),--chaos-faults $(FAULTS)) \
+		$(if $(MINUTES),--chaos-minutes $(MINUTES)) $(ARGS)
 
 check: $(READY) ## Lint, format, types, imports
 	@$(BIN)/python -m ruff check .

@@ -12,6 +12,7 @@ from tests.faults.story import (
     Outcome,
     Story,
     assert_told_by_the_oracle,
+    oracle_of,
     outcome_in,
     settings_of,
     story,
@@ -26,6 +27,34 @@ if TYPE_CHECKING:
     from tests.conftest import KafkaCluster
 
 SEED = 20261123
+TABLE = pytest.StashKey[list[str]]()
+"""What the chaos test has to say, for the end of the run."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make chaos` ask for the tests that take long, and say how long."""
+    group = parser.getgroup("chaos")
+    group.addoption("--chaos", action="store_true", help="run the fault tests that take long, and nothing else")
+    group.addoption("--chaos-faults", type=int, default=200, help="faults in a run of chaos")
+    group.addoption("--chaos-minutes", type=float, default=60.0, help="length of a run of chaos")
+    group.addoption("--chaos-seed", type=int, default=SEED, help="decides which faults come when")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the long tests, or all others."""
+    wanted = bool(config.getoption("chaos", default=False))
+    left_out = [item for item in items if (item.get_closest_marker("chaos") is not None) is not wanted]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table of a run of chaos."""
+    lines = config.stash.get(TABLE, [])
+    if lines:
+        terminalreporter.section("chaos")
+        terminalreporter.write_line("\n".join(lines))
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +87,7 @@ def expected(kafka: KafkaCluster, told: Story) -> Outcome:
     codes, output = FlowProcess(settings_of(kafka, topics, KAFKA__STOP_AT_END="true")).run()
     assert codes == [0], output
     outcome = outcome_in(kafka, topics)
-    assert_told_by_the_oracle(outcome, told.by_partition())
+    assert_told_by_the_oracle(outcome, oracle_of(told.by_partition()))
     return outcome.until(told.closed_ms)
 
 

@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections import Counter
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -23,12 +24,12 @@ from tests.kafka_log import LIMITS, LogRecord, NewRecord, create_topics, produce
 from tests.oracle import Oracle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from local.kafka import EmbeddedKafka
 
 BEAT_MS = 1_000
-KAFKA_MS = START_MS + 3_600_000
+KAFKA_MS = START_MS + 30 * 24 * 3_600_000  # no story is longer
 LENGTH_MS, SLIDE_MS, LATENESS_MS, TTL_MS = 6_000, 1_000, 500, 15_000
 NEVER_MS = 24 * 3_600_000
 SETTINGS = {
@@ -43,6 +44,7 @@ SERVICES = ("pay", "cart", "search", "mail")
 EVENTS_PER_BEAT = 20
 INCIDENT = range(45, 60)
 SILENCE = range(70, 80)
+CYCLE = 100
 FEED_TIMEOUT_S = 120.0
 
 Beat = list[NewRecord]
@@ -70,23 +72,39 @@ class Story:
         ]
 
 
-def story(seed: int, beats: int = 100, times: int = 1) -> Story:
+def story(seed: int, *, beats: int = 100, surge: range = range(0), times: int = 1) -> Story:
     """Tell a story: slow and failing requests, a service that falls silent, late events, and records that are none.
 
     Args:
         seed: Of everything random in it.
         beats: Seconds of event time.
-        times: Multiplies the traffic.
+        surge: Beats with more traffic than usual.
+        times: How much more.
     """
+    told = list(islice(endless_beats(seed, surge=surge, times=times), beats))
+    return Story([*told, last_beat(beats)], _closed_ms(beats))
+
+
+def endless_beats(seed: int, *, surge: range = range(0), times: int = 1) -> Iterator[Beat]:
+    """Tell a story that has no end, in which the same things happen every 100 beats; see `story`."""
     rng = random.Random(seed)
-    told = [[_record(rng, _value(rng, number)) for _ in range(_records_in(number) * times)] for number in range(beats)]
-    closed_ms = START_MS + beats * BEAT_MS + LENGTH_MS
-    last = [_record(rng, _heartbeat(closed_ms + LATENESS_MS), partition) for partition in range(PARTITIONS)]
-    return Story([*told, last], closed_ms)
+    for number in count():
+        records = _records_in(number) * (times if number in surge else 1)
+        yield [_record(rng.randrange(PARTITIONS), _value(rng, number)) for _ in range(records)]
+
+
+def last_beat(beats: int) -> Beat:
+    """Make the heartbeats that close every window of so many beats."""
+    value = _heartbeat(_closed_ms(beats) + LATENESS_MS)
+    return [_record(partition, value) for partition in range(PARTITIONS)]
+
+
+def _closed_ms(beats: int) -> int:
+    return START_MS + beats * BEAT_MS + LENGTH_MS
 
 
 def _records_in(number: int) -> int:
-    return EVENTS_PER_BEAT * (len(SERVICES) - (number in SILENCE))
+    return EVENTS_PER_BEAT * (len(SERVICES) - (number % CYCLE in SILENCE))
 
 
 def _value(rng: random.Random, number: int) -> bytes | None:
@@ -102,9 +120,9 @@ def _value(rng: random.Random, number: int) -> bytes | None:
 
 
 def _request(rng: random.Random, number: int) -> bytes:
-    service = rng.choice([name for name in SERVICES if name != "mail" or number not in SILENCE])
+    service = rng.choice([name for name in SERVICES if name != "mail" or number % CYCLE not in SILENCE])
     at_ms = START_MS + number * BEAT_MS + rng.randrange(BEAT_MS) - rng.choice([0, 0, 0, 0, 0, 0, 300, 5_000])
-    broken = number in INCIDENT
+    broken = number % CYCLE in INCIDENT
     latency_ms = rng.lognormvariate(3, 0.4) * (12 if broken and service == "search" else 1)
     failing = rng.random() < (0.5 if broken and service == "pay" else 0.005)
     return event(at_ms, service, rng.choice(["/", "/x"]), round(latency_ms, 3), 503 if failing else 200)
@@ -114,19 +132,20 @@ def _heartbeat(at_ms: int) -> bytes:
     return json.dumps({"timestamp_ms": at_ms, "heartbeat": True}).encode()
 
 
-def _record(rng: random.Random, value: bytes | None, partition: int | None = None) -> NewRecord:
-    chosen = rng.randrange(PARTITIONS) if partition is None else partition
-    return NewRecord(value, b"k", chosen, (("trace", b"t"),), timestamp_ms=KAFKA_MS)
+def _record(partition: int, value: bytes | None) -> NewRecord:
+    return NewRecord(value, b"k", partition, (("trace", b"t"),), timestamp_ms=KAFKA_MS)
 
 
 class Feeder(threading.Thread):
     """Writes a story beat by beat, through whatever happens to the brokers, each record once.
 
     Attributes:
-        hold_at: Beat before which it waits to be told to finish.
+        beats: What it writes.
+        hurry: Set once it has been told to finish.
+        hold_at: Beat before which it waits to be told to finish; None to go on.
     """
 
-    def __init__(self, kafka: KafkaCluster, topic: str, beats: Sequence[Beat], *, pace_s: float) -> None:
+    def __init__(self, kafka: KafkaCluster, topic: str, beats: Iterable[Beat], *, pace_s: float) -> None:
         """Be ready to start.
 
         Args:
@@ -136,11 +155,12 @@ class Feeder(threading.Thread):
             pace_s: How long to wait after each beat.
         """
         super().__init__(daemon=True)
-        self._options, self._topic, self._beats, self._pace_s = kafka.client_options, topic, beats, pace_s
+        self._options, self._topic, self._pace_s = kafka.client_options, topic, pace_s
         self._failures: list[KafkaError] = []
-        self._hurry = threading.Event()
+        self.hurry = threading.Event()
         self._released = threading.Event()
-        self.hold_at = len(beats)
+        self.beats = beats
+        self.hold_at: int | None = None
         self._written = 0
         self._moved = threading.Condition()
 
@@ -148,7 +168,7 @@ class Feeder(threading.Thread):
         """Write all beats, each confirmed before the next."""
         limits = {**LIMITS, "message.timeout.ms": str(int(FEED_TIMEOUT_S * 1000)), "log_level": "0"}
         producer = Producer({**self._options, "enable.idempotence": "true", "linger.ms": "5", **limits})
-        for number, beat in enumerate(self._beats):
+        for number, beat in enumerate(self.beats):
             if number == self.hold_at:
                 self._released.wait(FEED_TIMEOUT_S)
             for record in beat:
@@ -157,7 +177,7 @@ class Feeder(threading.Thread):
             with self._moved:
                 self._written += 1
                 self._moved.notify_all()
-            self._hurry.wait(self._pace_s)
+            self.hurry.wait(self._pace_s)
 
     def wait_for(self, beats: int) -> None:
         """Wait until so many beats are written."""
@@ -166,7 +186,7 @@ class Feeder(threading.Thread):
 
     def finish(self) -> None:
         """Write the rest at once, and see that every record was confirmed."""
-        self._hurry.set()
+        self.hurry.set()
         self._released.set()
         self.join(FEED_TIMEOUT_S)
         assert not self.is_alive(), "the story is not written"
@@ -252,23 +272,31 @@ def assert_same(found: Outcome, expected: Outcome) -> None:
     assert list(surplus)[:5] == [], f"{surplus.total()} records are there twice, or differ"
 
 
-def assert_told_by_the_oracle(found: Outcome, log: list[list[bytes | None]]) -> int:
-    """Assert that windows have the counts of the oracle, and dead letters are those it rejects.
-
-    Returns:
-        How many events the oracle finds late.
-    """
+def oracle_of(log: list[list[bytes | None]]) -> Oracle:
+    """Let the oracle read the values of each partition."""
     oracle = Oracle(length_ms=LENGTH_MS, slide_ms=SLIDE_MS, lateness_ms=LATENESS_MS, ttl_ms=TTL_MS)
     for partition, values in enumerate(log):
         for offset, value in enumerate(values):
             oracle.record(partition, offset, value, KAFKA_MS)
+    return oracle
+
+
+def assert_told_by_the_oracle(found: Outcome, oracle: Oracle, until_ms: int | None = None) -> None:
+    """Assert that windows have the counts of the oracle, and dead letters are those it rejects.
+
+    Args:
+        found: What lies in the topics.
+        oracle: What has read the log.
+        until_ms: End of the last window to compare; None for all, up to the end of the job.
+    """
     rows = {}
     for (role, _, value), times in found.records.items():
         if role == "windows":
             row = json.loads(value or b"")
             assert times == 1
             rows[row["service"], row["endpoint"], row["window_end_ms"]] = (row["count"], row["errors"])
-    assert rows == {key: (row["count"], row["errors"]) for key, row in oracle.windows().items()}
+    expected = {key: (row["count"], row["errors"]) for key, row in oracle.windows().items()}
+    assert rows == {key: counts for key, counts in expected.items() if until_ms is None or key[2] <= until_ms}
     letters = {
         (int(partition), int(offset), int(item) if item else None)
         for role, place, _ in found.records
@@ -276,7 +304,6 @@ def assert_told_by_the_oracle(found: Outcome, log: list[list[bytes | None]]) -> 
         for partition, offset, item in [(place or b"").split(b"|")]
     }
     assert letters == oracle.dead
-    return oracle.late
 
 
 def write(kafka: KafkaCluster, topics: Topics, beats: Sequence[Beat]) -> None:

@@ -18,6 +18,7 @@ from tests.faults.story import (
     Outcome,
     assert_same,
     assert_told_by_the_oracle,
+    oracle_of,
     outcome_in,
     settings_of,
     topics_on,
@@ -95,5 +96,6 @@ def test_producer_that_stamps_its_own_records_ahead_makes_the_rest_of_its_partit
     write(kafka, topics, beats)
     codes, output = FlowProcess(settings_of(kafka, topics, KAFKA__STOP_AT_END="true")).run()
     assert codes == [0], output
-    late = assert_told_by_the_oracle(outcome_in(kafka, topics), replace(told, beats=beats).by_partition())
-    assert late > sum(len(beat) for beat in told.beats[half:]) // 4, "no other partition is late for it"
+    oracle = oracle_of(replace(told, beats=beats).by_partition())
+    assert_told_by_the_oracle(outcome_in(kafka, topics), oracle)
+    assert oracle.late > sum(len(beat) for beat in told.beats[half:]) // 4, "no other partition is late for it"
