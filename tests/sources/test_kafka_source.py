@@ -11,12 +11,13 @@ from confluent_kafka import Producer
 from operators.kernels.watermarks import ACTIVE, ENDED, IDLE
 from sources import kafka as kafka_source
 from tests.dirty_log import START_MS, event
-from tests.kafka_log import NewRecord, end_offsets, produce
+from tests.kafka_log import NewRecord, create_topic, end_offsets, produce
 from tests.sources.reading import KAFKA_MS, Opened, Reading, read_all, read_until, records, source_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from local.kafka import EmbeddedKafka
     from tests.conftest import KafkaCluster
 
 
@@ -69,6 +70,27 @@ def test_partition_with_unread_records_is_not_idle_however_long_the_process_stoo
             mark.partition for mark in Reading(reading.frames[stood_still : length + 1]).marks() if mark.mode == IDLE
         }
         assert [number for number in idle if so_far.events()[str(number)] < 5] == []
+
+
+def test_partition_is_not_idle_while_no_broker_answers(
+    start_kafka: Callable[..., EmbeddedKafka], opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Producers are cut off as well, and will bring what they have when the broker is back."""
+    monkeypatch.setattr(kafka_source, "IDLE_ANSWER_S", 0.2)
+    broker = start_kafka()
+    create_topic(broker.client_options, "events", partitions=2)
+    part = opened(source_on(broker.client_options, "events", stop_at_end=False, idle_after_ms=1000))
+    produce(broker.client_options, "events", [*records(0, 1), *records(1, 1)])
+    reading = read_until(part, lambda r: r.events()["a"] == 2 and len(part._at_end) == 2)
+    broker.freeze()
+    asked = time.monotonic()
+    while time.monotonic() - asked < 3.0:
+        reading.frames += part.next_batch()
+        time.sleep(0.02)
+    assert [mark for mark in reading.marks() if mark.mode == IDLE] == []
+    broker.thaw()
+    read_until(part, lambda r: {mark.partition for mark in r.marks() if mark.mode == IDLE} == {0, 1}, reading=reading)
+    assert reading.events() == {"a": 2}
 
 
 def test_last_that_is_told_of_each_partition_is_its_end_behind_its_last_record(
