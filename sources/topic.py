@@ -30,7 +30,10 @@ def partitions_of(client: Mapping[str, Any], topic: str) -> list[int]:
     admin, reasons = open_admin(client)
     found = cluster_metadata(admin, reasons, client).topics.get(topic)
     if found is None:
-        raise SourceError(f"topic `{topic}` does not exist, so there is nothing to read; create it and start again")
+        raise SourceError(
+            f"topic `{topic}` does not exist, or this user may not see it, so there is nothing to read; create it, or "
+            f"grant the right to read it, and start again"
+        )
     if found.error is not None:
         raise SourceError(f"topic `{topic}` can't be read: {found.error.str()}")
     return sorted(found.partitions)

@@ -8,6 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package does not list what it exports
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 from local.install import install
 from local.kafka import EmbeddedKafka
@@ -26,15 +37,20 @@ if TYPE_CHECKING:
 
 PASSWORD = "correct-horse-battery"
 WRONG_PASSWORD = "wrong-horse-battery"
+AUTHORIZER = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:broker;User:CN=localhost;User:alice",
+}
 LOOPBACK = "0100007F"
 LISTENING = "0A"
 
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """A broker that lets nobody in without TLS and a password."""
+    """A broker that lets nobody in without TLS and a password, and alice do everything."""
     directory = tmp_path_factory.mktemp("secured")
-    with EmbeddedKafka(directory, security=Scram("alice", PASSWORD), runtime=install(say=print)) as broker:
+    scram = Scram("alice", PASSWORD)
+    with EmbeddedKafka(directory, security=scram, properties=AUTHORIZER, runtime=install(say=print)) as broker:
         yield broker
 
 
@@ -103,6 +119,56 @@ def test_unknown_authority_is_one_line(secured: EmbeddedKafka, tmp_path: Path) -
     assert codes == [1], output
     assert f"kafka at {kafka.bootstrap_servers}" in the_one_line(output)
     assert "certificate verify failed" in output
+
+
+def allow(options: Mapping[str, str], *rules: tuple[ResourceType, str, ResourcePatternType, AclOperation]) -> None:
+    """Let bob do what the rules say; a resource is given by its kind and its name, or how its name begins."""
+    rights = [
+        AclBinding(kind, name, pattern, "User:bob", "*", operation, AclPermissionType.ALLOW)
+        for kind, name, pattern, operation in rules
+    ]
+    admin = AdminClient(dict(options))
+    for granted in admin.create_acls(rights).values():
+        granted.result(30)
+
+
+@pytest.fixture
+def bob(secured: EmbeddedKafka) -> dict[str, str]:
+    """Client options of a user who may do nothing."""
+    made = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+    admin = AdminClient(dict(secured.client_options))
+    change = UserScramCredentialUpsertion("bob", made, password=PASSWORD.encode())
+    for done in admin.alter_user_scram_credentials([change]).values():
+        done.result(30)
+    return {**secured.client_options, "sasl.username": "bob"}
+
+
+def test_user_needs_the_rights_that_the_guarantees_list_and_no_others(secured: EmbeddedKafka, bob: dict[str, str]) -> None:
+    kafka, topics = topics_on(secured)
+    event = b'{"timestamp_ms": 1763900000000, "service": "a", "latency_ms": 1}'
+    produce(kafka.client_options, topics.events, [NewRecord(event, b"k", 0), NewRecord(b"{", b"k", 0)])
+    flow = FlowProcess(settings_for(kafka, topics, KAFKA__STOP_AT_END="true", **as_settings(bob)))
+
+    codes, output = flow.run()
+    assert codes == [1], output
+    assert f"topic `{topics.events}` does not exist, or this user may not see it" in the_one_line(output)
+
+    literal, prefixed = ResourcePatternType.LITERAL, ResourcePatternType.PREFIXED
+    outputs = [topics.windows, topics.alerts, topics.alerts_state, topics.dead_letter]
+    allow(
+        kafka.client_options,
+        (ResourceType.TOPIC, topics.events, literal, AclOperation.READ),
+        *((ResourceType.TOPIC, topic, literal, AclOperation.CREATE) for topic in outputs),
+        *((ResourceType.TOPIC, topic, literal, AclOperation.READ) for topic in outputs),
+        *((ResourceType.TOPIC, topic, literal, AclOperation.WRITE) for topic in outputs),
+        (ResourceType.GROUP, f"{topics.prefix}-group", literal, AclOperation.READ),
+        (ResourceType.GROUP, "anomaly.", prefixed, AclOperation.READ),
+        (ResourceType.TRANSACTIONAL_ID, "anomaly.", prefixed, AclOperation.WRITE),
+    )
+    codes, output = flow.run()
+    assert codes == [0], output
+    assert len(read_topic(kafka.client_options, topics.windows)) == 6
+    assert len(read_topic(kafka.client_options, topics.dead_letter)) == 1
 
 
 def test_flow_listens_on_nothing_but_its_page_on_the_loopback_address(kafka: KafkaCluster, topics: Topics) -> None:
