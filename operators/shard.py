@@ -13,11 +13,8 @@ from operators.kernels.sharding import PaneRows, split_by_shard
 from operators.kernels.watermarks import Marks
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from operators.kernels.intake import EventColumns
-    from operators.kernels.series import Sightings
+    from operators.kernels.series import Places, Sightings
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +23,13 @@ class EventFrame:
 
     Attributes:
         columns: Accepted events; None when the frame brings only news.
-        names: (service, endpoint) of each series code.
-        shard_of_code: Shape (codes,): shard of each series code.
+        places: Where the series codes belong.
         sightings: Series that the census has not heard of in these panes; None when there are none.
         news: Progress of event time, to be told to every shard after the events; None when nothing crossed a pane.
     """
 
     columns: EventColumns | None
-    names: list[tuple[str, str]]
-    shard_of_code: NDArray[np.int64]
+    places: Places
     sightings: Sightings | None
     news: Marks | None
 
@@ -61,7 +56,7 @@ def shard(step_id: str, up: Stream[EventFrame], *, shards: int) -> KeyedStream[P
     def split(frame: EventFrame) -> list[tuple[str, PaneRows | Marks]]:
         items: list[tuple[str, PaneRows | Marks]] = []
         if frame.columns is not None:
-            rows = split_by_shard(frame.columns, frame.names, frame.shard_of_code)
+            rows = split_by_shard(frame.columns, frame.places)
             items += [(keys[number], part) for number, part in rows]
         if frame.news is not None:
             items += [(key, frame.news) for key in keys]

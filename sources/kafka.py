@@ -324,8 +324,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         dead = [part.dead for part in parts if part.dead is not None]
         return KafkaFrame(
             columns=columns,
-            names=self._table.names,
-            shard_of_code=self._table.shards(),
+            places=self._table.places(),
             sightings=self._table.untold(columns.code, columns.pane),
             news=self._progress(partition, before, self._positions[partition]),
             dead=all_dead_letters(dead) if dead else None,
@@ -344,7 +343,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         return Marks(self._number, self._config.sources, marks)
 
     def _news_frame(self, partitions: Sequence[int]) -> KafkaFrame:
-        return KafkaFrame(None, self._table.names, self._table.shards(), None, self._marks(partitions), None)
+        return KafkaFrame(None, self._table.places(), None, self._marks(partitions), None)
 
     def _fallen_idle(self) -> list[int]:
         """Find the partitions that are idle from now on: long at their end, with nothing behind it.

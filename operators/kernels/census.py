@@ -8,6 +8,7 @@ and the rest is folded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from operators.kernels.codec import pack, unpack
@@ -54,9 +55,12 @@ class Census:
 
     def add(self, sightings: Sightings) -> None:
         """Note which series had traffic in which pane."""
-        for series, pane in zip(sightings.series, sightings.panes, strict=True):
+        start = 0
+        for pane, run in groupby(sightings.panes):
+            stop = start + len(list(run))
             if self._decided is None or pane >= self._decided:
-                self._seen.setdefault(pane, set()).add(series)
+                self._seen.setdefault(pane, set()).update(sightings.series[start:stop])
+            start = stop
 
     def advance(self, complete: int) -> list[Verdict]:
         """Decide all panes before `complete`.

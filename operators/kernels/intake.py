@@ -131,7 +131,7 @@ def take(
     heartbeat = np.frombuffer(bytes([event.heartbeat for event in events]), np.bool_)
     code = table.codes(events)
     rejects = decoded.rejects
-    unnamed = table.shards()[code] < 0
+    unnamed = table.places().shard[code] < 0
     valid = (timestamp_ms <= _horizon_ms(kafka_ms, rules, decoded)) & (heartbeat | ((latency_ms >= 0) & ~unnamed))
     if not valid.all():
         rejects = sorted(rejects + _invalid(values, decoded, valid, unnamed, latency_ms, heartbeat), key=_log_order)

@@ -19,6 +19,9 @@ MAX_CODES: Final = 1 << 18
 """How many series a table remembers before the source starts a new one, so that churn can't grow it for ever."""
 
 
+_FIRST_CODES: Final = 256
+
+
 def shard_of(service: str, shards: int) -> int:
     """Place a service: all its series live in one shard.
 
@@ -33,6 +36,23 @@ def shard_of(service: str, shards: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Where the series codes of a source belong.
+
+    A source numbers the series of each shard, so that a shard looks a series up once, and not with every frame.
+
+    Attributes:
+        shard: Shape (codes,), int64: shard of each code; -1 for the empty service, which only heartbeats have.
+        number: Shape (codes,), int64: number of each code within its shard, in order of first sight.
+        series: By shard, (service, endpoint) of each number. The lists only grow, so a frame may keep references.
+    """
+
+    shard: NDArray[np.int64]
+    number: NDArray[np.int64]
+    series: list[list[tuple[str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
 class Sightings:
     """Series that a source has seen; what it has told before it may tell again.
 
@@ -43,6 +63,35 @@ class Sightings:
 
     series: list[tuple[str, str]]
     panes: list[int]
+
+
+class _Endpoints(dict[str, int]):
+    """Codes of the endpoints of one service; asking for a new one gives it the next code.
+
+    A miss costs a call, a hit none: so one comprehension translates a batch, whether all of it is known or not.
+    """
+
+    def __init__(self, service: str, names: list[tuple[str, str]]) -> None:
+        super().__init__()
+        self._service = service
+        self._names = names
+
+    def __missing__(self, endpoint: str) -> int:
+        code = self[endpoint] = len(self._names)
+        self._names.append((self._service, endpoint))
+        return code
+
+
+class _Services(dict[str, _Endpoints]):
+    """Endpoints by service; asking for a service that is new adds it."""
+
+    def __init__(self, names: list[tuple[str, str]]) -> None:
+        super().__init__()
+        self._names = names
+
+    def __missing__(self, service: str) -> _Endpoints:
+        endpoints = self[service] = _Endpoints(service, self._names)
+        return endpoints
 
 
 class SeriesTable:
@@ -60,8 +109,11 @@ class SeriesTable:
         """
         self.names: list[tuple[str, str]] = []
         self._shards = shards
-        self._codes: dict[str, dict[str, int]] = {}
-        self._shard = np.zeros(0, np.int64)
+        self._codes = _Services(self.names)
+        self._shard = np.zeros(_FIRST_CODES, np.int64)
+        self._number = np.zeros(_FIRST_CODES, np.int64)
+        self._series: list[list[tuple[str, str]]] = [[] for _ in range(shards)]
+        self._placed = 0
         self._told = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
@@ -78,29 +130,29 @@ class SeriesTable:
             Shape (n,), int64.
         """
         known = self._codes
-        found: list[int] = []
-        try:
-            # Twice as fast as the generator below, which can say how far it came.
-            found = [known[event.service][event.endpoint] for event in events]
-        except KeyError:
-            seen = iter(events)
-            while len(found) < len(events):
-                try:
-                    # extend() keeps what came before the failure, so the event that failed has number len(found).
-                    found.extend(known[event.service][event.endpoint] for event in seen)
-                except KeyError:
-                    missing = events[len(found)]
-                    found.append(self._code(missing.service, missing.endpoint))
-        return np.fromiter(found, np.int64, len(found))
+        return np.fromiter([known[event.service][event.endpoint] for event in events], np.int64, len(events))
 
-    def shards(self) -> NDArray[np.int64]:
-        """Give the shard of each code, shape (codes,); -1 for the empty service, which heartbeats have."""
-        if len(self._shard) < len(self.names):
-            fresh = [
-                shard_of(service, self._shards) if service else -1 for service, _ in self.names[len(self._shard) :]
-            ]
-            self._shard = np.concatenate([self._shard, np.array(fresh, np.int64)])
-        return self._shard
+    def places(self) -> Places:
+        """Tell where the codes belong; it stays true when more are added."""
+        n = len(self.names)
+        if self._placed < n:
+            self._place(self._placed, n)
+            self._placed = n
+        return Places(self._shard[:n], self._number[:n], self._series)
+
+    def _place(self, first: int, n: int) -> None:
+        """Place the codes from `first` up to `n`."""
+        if n > len(self._shard):
+            # New arrays: frames keep views of the old ones.
+            more = np.zeros(2 * n - first, np.int64)
+            self._shard = np.concatenate([self._shard[:first], more])
+            self._number = np.concatenate([self._number[:first], more])
+        for code in range(first, n):
+            name = self.names[code]
+            shard = self._shard[code] = shard_of(name[0], self._shards) if name[0] else -1
+            if shard >= 0:
+                self._number[code] = len(self._series[shard])
+                self._series[shard].append(name)
 
     def untold(self, code: NDArray[np.int64], pane: NDArray[np.int64]) -> Sightings | None:
         """Find the series and panes that were not told just before, and take them as told.
@@ -123,11 +175,3 @@ class SeriesTable:
         pairs = np.unique(pane * len(self.names) + code)
         panes, codes = np.divmod(pairs, len(self.names))
         return Sightings([self.names[number] for number in codes.tolist()], panes.tolist())
-
-    def _code(self, service: str, endpoint: str) -> int:
-        endpoints = self._codes.setdefault(service, {})
-        code = endpoints.get(endpoint)
-        if code is None:
-            code = endpoints[endpoint] = len(self.names)
-            self.names.append((service, endpoint))
-        return code

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from operators.kernels.intake import EventColumns
+    from operators.kernels.series import Places
 
 _ROW_BITS: Final = 15
 _PANE_BITS: Final = 16
@@ -37,7 +38,8 @@ class PaneRows:
     """Pre-aggregated events of one shard.
 
     Attributes:
-        series: (service, endpoint) of each series in the rows.
+        series: (service, endpoint) of each series that the source has seen in this shard. All rows of a source and
+            shard share one list, which only grows.
         totals: Shape (6, t), int64: series (index into `series`), pane, count, errors, sum in µs, maximum in µs; one
             column for each series and pane.
         buckets: Shape (3, b), int64: column of `totals`, bucket code, count.
@@ -47,16 +49,20 @@ class PaneRows:
     totals: NDArray[np.int64]
     buckets: NDArray[np.int64]
 
+    def __reduce__(self) -> tuple[type[PaneRows], tuple[list[tuple[str, str]], NDArray[np.int64], NDArray[np.int64]]]:
+        """Take along to another process only the series that are in the rows."""
+        used, index = np.unique(self.totals[SERIES], return_inverse=True)
+        totals = self.totals.copy()
+        totals[SERIES] = index
+        return PaneRows, ([self.series[number] for number in used.tolist()], totals, self.buckets)
 
-def split_by_shard(
-    columns: EventColumns, names: list[tuple[str, str]], shard_of_code: NDArray[np.int64]
-) -> list[tuple[int, PaneRows]]:
+
+def split_by_shard(columns: EventColumns, places: Places) -> list[tuple[int, PaneRows]]:
     """Aggregate events by series, pane and bucket, and split the result by shard.
 
     Args:
         columns: Any number of events, in any order.
-        names: (service, endpoint) of each series code.
-        shard_of_code: Shape (codes,): shard of each series code.
+        places: Where their series codes belong.
 
     Returns:
         (shard, rows) for each shard that has any, in the order of shards; once more for every `MAX_ROWS` events, and
@@ -67,14 +73,14 @@ def split_by_shard(
     if len(columns.code) > MAX_ROWS:
         cuts = range(0, len(columns.code), MAX_ROWS)
         pieces = (columns.where(slice(start, start + MAX_ROWS)) for start in cuts)
-        return [part for piece in pieces for part in split_by_shard(piece, names, shard_of_code)]
+        return [part for piece in pieces for part in split_by_shard(piece, places)]
     if int(columns.code.max()) >> _CODE_BITS:
         codes, renumbered = np.unique(columns.code, return_inverse=True)
-        fewer = replace(columns, code=renumbered)
-        return split_by_shard(fewer, [names[code] for code in codes.tolist()], shard_of_code[codes])
+        fewer = replace(places, shard=places.shard[codes], number=places.number[codes])
+        return split_by_shard(replace(columns, code=renumbered), fewer)
     first_pane = int(columns.pane.min())
     if int(columns.pane.max()) - first_pane >= 1 << _PANE_BITS:
-        return _split_halves(columns, names, shard_of_code)
+        return _split_halves(columns, places)
     row = np.arange(len(columns.code))
     key = (columns.code << _CODE_SHIFT) | ((columns.pane - first_pane) << _PANE_SHIFT)
     key |= (bucket_of(columns.latency_us) << _ROW_BITS) | row
@@ -98,7 +104,7 @@ def split_by_shard(
     totals[SUM_US] = np.add.reduceat(latency_us, first_row)
     totals[MAX_US] = np.maximum.reduceat(latency_us, first_row)
     per_total = np.diff(total_starts, append=len(bucket_key))
-    return _slice_shards(totals, per_total, bucket_key & BUCKET_MASK, bucket_count, names, shard_of_code)
+    return _slice_shards(totals, per_total, bucket_key & BUCKET_MASK, bucket_count, places)
 
 
 def _group_starts(keys: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -111,11 +117,11 @@ def _slice_shards(
     per_total: NDArray[np.int64],
     bucket: NDArray[np.int64],
     bucket_count: NDArray[np.int64],
-    names: list[tuple[str, str]],
-    shard_of_code: NDArray[np.int64],
+    places: Places,
 ) -> list[tuple[int, PaneRows]]:
     """Order aggregated rows by shard and cut them up; `per_total` counts the bucket rows of each total."""
-    shard = shard_of_code[totals[SERIES]]
+    shard = places.shard[totals[SERIES]]
+    totals[SERIES] = places.number[totals[SERIES]]
     order = np.argsort(shard.astype(np.int16), kind="stable")
     # The bucket rows of a total are contiguous and follow it when totals are reordered.
     sizes = per_total[order]
@@ -130,26 +136,19 @@ def _slice_shards(
     cuts = _group_starts(shard)
     stops = np.append(cuts[1:], len(shard))
     buckets[0] = np.repeat(np.arange(len(shard)) - np.repeat(cuts, stops - cuts), sizes)
-    # Totals of one series are neighbours, so a change of code is a new series.
-    fresh = np.concatenate([[True], totals[SERIES, 1:] != totals[SERIES, :-1]])
-    number = np.cumsum(fresh) - 1
-    codes = totals[SERIES, fresh].tolist()
-    totals[SERIES] = number - np.repeat(number[cuts], stops - cuts)
     bucket_stops = ends[stops - 1].tolist()
     result = []
     bucket_start = 0
     for begin, stop, bucket_stop in zip(cuts.tolist(), stops.tolist(), bucket_stops, strict=True):
-        series = [names[code] for code in codes[number[begin] : number[stop - 1] + 1]]
-        rows = PaneRows(series, totals[:, begin:stop], buckets[:, bucket_start:bucket_stop])
-        result.append((int(shard[begin]), rows))
+        of_shard = int(shard[begin])
+        rows = PaneRows(places.series[of_shard], totals[:, begin:stop], buckets[:, bucket_start:bucket_stop])
+        result.append((of_shard, rows))
         bucket_start = bucket_stop
     return result
 
 
-def _split_halves(
-    columns: EventColumns, names: list[tuple[str, str]], shard_of_code: NDArray[np.int64]
-) -> list[tuple[int, PaneRows]]:
+def _split_halves(columns: EventColumns, places: Places) -> list[tuple[int, PaneRows]]:
     """Split events whose panes are too far apart for one sort key at the middle of their range."""
     middle = (int(columns.pane.min()) + int(columns.pane.max()) + 1) // 2
     early = columns.pane < middle
-    return [part for side in (early, ~early) for part in split_by_shard(columns.where(side), names, shard_of_code)]
+    return [part for side in (early, ~early) for part in split_by_shard(columns.where(side), places)]

@@ -17,6 +17,7 @@ from operators.kernels.codec import pack, unpack
 from operators.kernels.frames import WindowFrame
 from operators.kernels.panes import OpenPanes, Pane, added
 from operators.kernels.sharding import COUNT, PANE, SERIES, PaneRows
+from operators.kernels.slots import Slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,15 +75,19 @@ class Windows:
         self.folded = 0
         self.open = OpenPanes()
         self.recent: deque[tuple[int, Pane]] = deque()
-        self.names: list[tuple[str, str]] = []
         self.last_pane = np.zeros(0, np.int64)
         self.row = np.zeros(0, np.int64)
-        self._slots: dict[tuple[str, str], int] = {}
+        self._slots = Slots()
         self._to_fold: dict[int, list[tuple[str, str]]] = {}
         self._sums = np.zeros((3, 0), np.int64)
         self._keys = np.zeros(0, np.int64)
         self._counts = np.zeros(0, np.int64)
         self._shown: tuple[list[str], list[str]] = ([], [])
+
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """(service, endpoint) of each slot."""
+        return self._slots.names
 
     @property
     def series(self) -> int:
@@ -111,9 +116,9 @@ class Windows:
         else:
             late = 0
         if count:
-            slots = np.fromiter([self._slot(name) for name in rows.series], np.int64, len(rows.series))
             totals = totals.copy()
-            totals[SERIES] = slots[totals[SERIES]]
+            totals[SERIES] = self._slots.of_numbers(rows.series, totals[SERIES])
+            self._fit()
             self.open.add(totals, buckets)
         return count, late
 
@@ -135,7 +140,9 @@ class Windows:
             One frame for each window end at which some series lives, in order of time, and one without rows when the
             last series is gone.
         """
-        frames = []
+        frames: list[WindowFrame] = []
+        if self.closed is not None and self.closed >= complete:
+            return frames
         while self.closed is None or self.closed < complete:
             following = self.open.first()
             if not self.series or self.closed is None:
@@ -194,8 +201,8 @@ class Windows:
         self._to_fold = {
             pane: [(service, endpoint) for service, endpoint in series] for pane, series in values["to_fold"]
         }
-        for service, endpoint in values["names"]:
-            self._slot((service, endpoint))
+        self._slots = Slots([(service, endpoint) for service, endpoint in values["names"]])
+        self._fit()
         n = len(self.names)
         self.last_pane[:n], self.row[:n] = arrays["last_pane"], arrays["row"]
         panes = [*values["recent"], *values["open"]]
@@ -213,17 +220,11 @@ class Windows:
         self._shown = ([service for service, _ in names], [endpoint for _, endpoint in names])
         return self
 
-    def _slot(self, name: tuple[str, str]) -> int:
-        slot = self._slots.get(name)
-        if slot is None:
-            slot = self._slots[name] = len(self.names)
-            self.names.append(name)
-            if slot >= len(self.last_pane):
-                self._grow(max(_COMPACT_SLOTS, 2 * slot))
-        return slot
-
-    def _grow(self, capacity: int) -> None:
-        more = capacity - len(self.last_pane)
+    def _fit(self) -> None:
+        """Make room for all slots."""
+        more = 2 * len(self.names) - len(self.last_pane)
+        if len(self.names) <= len(self.last_pane):
+            return
         self.last_pane = np.concatenate([self.last_pane, np.full(more, _NEVER)])
         self.row = np.concatenate([self.row, np.full(more, -1)])
         self._sums = np.concatenate([self._sums, np.zeros((3, more), np.int64)], axis=1)
@@ -258,8 +259,9 @@ class Windows:
         if not series:
             return traffic
         self.folded += len(series)
-        slots = [self._slot(name) for name in series]
-        overflow = [self._slot((service, OVERFLOW_ENDPOINT)) for service, _ in series]
+        slots = self._slots.of(series)
+        overflow = self._slots.of([(service, OVERFLOW_ENDPOINT) for service, _ in series])
+        self._fit()
         slot_of = np.arange(len(self.names))
         slot_of[slots] = overflow
         return traffic.renumbered(slot_of)
@@ -335,10 +337,11 @@ class Windows:
         used = self.last_pane[:n] > _NEVER
         for _, traffic in waiting:
             used[traffic.slots] = True
-        slot_of = np.cumsum(used) - 1
         kept = np.flatnonzero(used)
-        self.names = [self.names[slot] for slot in kept.tolist()]
-        self._slots = {name: slot for slot, name in enumerate(self.names)}
+        if n - len(kept) <= len(kept):
+            return
+        slot_of = np.cumsum(used) - 1
+        self._slots = Slots([self.names[slot] for slot in kept.tolist()])
         self.last_pane, self.row, self._sums = self.last_pane[kept], self.row[kept], self._sums[:, kept]
         self.open.replace([(pane, traffic.renumbered(slot_of)) for pane, traffic in waiting])
         self.recent = deque((pane, traffic.renumbered(slot_of)) for pane, traffic in self.recent)

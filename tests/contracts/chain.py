@@ -99,12 +99,12 @@ class SourceFrames:
         crossed = self._rules.frontier(before) != self._rules.frontier(got.top_ms)
         news = self._news([partition], ACTIVE).news if crossed else None
         sightings = self._table.untold(got.columns.code, got.columns.pane)
-        return EventFrame(got.columns, self._table.names, self._table.shards(), sightings, news)
+        return EventFrame(got.columns, self._table.places(), sightings, news)
 
     def _news(self, partitions: list[int], mode: str) -> EventFrame:
         tops = [(partition, self._tops[partition]) for partition in partitions]
         marks = tuple(Mark(partition, self._rules.frontier(top), top, mode) for partition, top in tops)
-        return EventFrame(None, self._table.names, self._table.shards(), None, Marks(self._number, SOURCES, marks))
+        return EventFrame(None, self._table.places(), None, Marks(self._number, SOURCES, marks))
 
 
 def _graph(inputs: list[list[Any]], rules: WindowRules, out: Output, scored: list[Any], told: list[Any]) -> Dataflow:

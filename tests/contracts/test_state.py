@@ -68,7 +68,7 @@ class Kernels:
         """Take a frame through all of them."""
         items: list[list[Any]] = [[] for _ in range(SHARDS)]
         if frame.columns is not None:
-            for shard, rows in split_by_shard(frame.columns, frame.names, frame.shard_of_code):
+            for shard, rows in split_by_shard(frame.columns, frame.places):
                 items[shard].append(rows)
         for news in (frame.sightings, frame.news):
             for name, verdict in self.census.step(news) if news is not None else ():

@@ -37,9 +37,23 @@ def test_code_leads_back_to_its_series_in_every_batch(
 def test_all_series_of_a_service_are_in_its_shard(names: list[tuple[str, str]]) -> None:
     table = SeriesTable(8)
     codes = table.codes(events(names))
-    shards = table.shards()[codes].tolist()
+    shards = table.places().shard[codes].tolist()
     assert shards == [zlib.crc32(service.encode()) % 8 for service, _ in names]
     assert len({(service, shard) for (service, _), shard in zip(names, shards, strict=True)}) == len(dict(names))
+
+
+@given(st.lists(st.lists(NAMES, max_size=20), max_size=5))
+def test_number_in_its_shard_leads_back_to_a_series_and_stays(batches: list[list[tuple[str, str]]]) -> None:
+    table = SeriesTable(4)
+    told: dict[int, tuple[int, int]] = {}
+    for names in batches:
+        codes = table.codes(events(names)).tolist()
+        places = table.places()
+        for code, name in zip(codes, names, strict=True):
+            shard, number = int(places.shard[code]), int(places.number[code])
+            assert places.series[shard][number] == name
+            assert told.setdefault(code, (shard, number)) == (shard, number)
+    assert len(set(told.values())) == len(told)
 
 
 def test_shard_of_a_service_is_what_it_was_in_every_release() -> None:
@@ -50,7 +64,7 @@ def test_shard_of_a_service_is_what_it_was_in_every_release() -> None:
 def test_service_of_a_heartbeat_has_no_shard() -> None:
     table = SeriesTable(8)
     codes = table.codes([Event(timestamp_ms=START_MS, heartbeat=True), *events([("a", "/")])])
-    assert table.shards()[codes].tolist() == [-1, shard_of("a", 8)]
+    assert table.places().shard[codes].tolist() == [-1, shard_of("a", 8)]
 
 
 @given(st.lists(st.lists(st.tuples(NAMES, st.integers(-3, 3)), min_size=1, max_size=15), max_size=10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from operators.kernels.buckets import MAX_LATENCY_MS, bucket_of
 from operators.kernels.intake import EventColumns
+from operators.kernels.series import Places
 from operators.kernels.sharding import COUNT, ERRORS, MAX_ROWS, MAX_US, PANE, SERIES, SUM_US, PaneRows, split_by_shard
 
 MAX_US_OF_ALL = int(MAX_LATENCY_MS * 1000)
@@ -76,9 +78,18 @@ def unpacked(parts: list[tuple[int, PaneRows]]) -> Tallies:
     return tallies
 
 
+def places(shard_of_code: list[int]) -> Places:
+    """Number codes within their shards, as a table of series does; code 7 stands for series `s7`."""
+    series: list[list[tuple[str, str]]] = [[] for _ in range(max(shard_of_code) + 1)]
+    numbers = []
+    for code, shard in enumerate(shard_of_code):
+        numbers.append(len(series[shard]))
+        series[shard].append((f"s{code}", "/"))
+    return Places(np.array(shard_of_code, np.int64), np.array(numbers, np.int64), series)
+
+
 def check_split(events: EventColumns, shard_of_code: list[int]) -> list[tuple[int, PaneRows]]:
-    names = [(f"s{code}", "/") for code in range(len(shard_of_code))]
-    parts = split_by_shard(events, names, np.array(shard_of_code, np.int64))
+    parts = split_by_shard(events, places(shard_of_code))
     assert unpacked(parts) == counted(events, shard_of_code)
     return parts
 
@@ -115,11 +126,10 @@ def test_series_codes_past_the_size_of_the_sort_key_are_kept_apart() -> None:
     """One record can bring more new series than the key has numbers."""
     codes = [0, 1, 1 << 20, (1 << 20) + 1, (1 << 21) + 1]
     events = columns(codes * 2, [7] * 10, list(range(10)), [False] * 10)
-    names = [("none", "/")] * ((1 << 21) + 2)
-    for code in codes:
-        names[code] = (f"s{code}", "/")
-    shard_of_code = np.zeros(len(names), np.int64)
-    parts = split_by_shard(events, names, shard_of_code)
+    shard_of_code = np.zeros((1 << 21) + 2, np.int64)
+    number = shard_of_code.copy()
+    number[codes] = range(len(codes))
+    parts = split_by_shard(events, Places(shard_of_code, number, [[(f"s{code}", "/") for code in codes]]))
     assert unpacked(parts) == counted(events, shard_of_code.tolist())
 
 
@@ -127,6 +137,15 @@ def test_parts_are_in_the_order_of_shards_and_each_names_its_own_series() -> Non
     parts = check_split(columns([3, 2, 1, 0], [1, 1, 1, 1], [5, 5, 5, 5], [True] * 4), [2, 0, 2, 1])
     assert [shard for shard, _ in parts] == [0, 1, 2]
     assert [sorted(rows.series) for _, rows in parts] == [[("s1", "/")], [("s3", "/")], [("s0", "/"), ("s2", "/")]]
+
+
+def test_rows_take_only_their_own_series_to_another_process() -> None:
+    events = columns([5, 1, 5], [1, 1, 2], [7, 8, 9], [False] * 3)
+    shard_of_code = [0] * 8
+    parts = check_split(events, shard_of_code)
+    moved = [(shard, pickle.loads(pickle.dumps(rows))) for shard, rows in parts]
+    assert unpacked(moved) == counted(events, shard_of_code)
+    assert [rows.series for _, rows in moved] == [[("s1", "/"), ("s5", "/")]]
 
 
 def test_split_of_nothing_is_nothing() -> None:

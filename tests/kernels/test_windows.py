@@ -56,7 +56,7 @@ class Pipeline:
         sightings = self.table.untold(got.columns.code, got.columns.pane)
         if sightings is not None:
             self.census.add(sightings)
-        for shard, rows in split_by_shard(got.columns, self.table.names, self.table.shards()):
+        for shard, rows in split_by_shard(got.columns, self.table.places()):
             _, late = self.windows[shard].add(rows)
             self.late += late
         self.mark(partition)
@@ -195,7 +195,7 @@ def test_series_that_returns_after_its_time_to_live_starts_anew() -> None:
             table=table,
             decoder=EventDecoder(max_bytes=1000),
         )
-        for _, rows in split_by_shard(got.columns, table.names, table.shards()):
+        for _, rows in split_by_shard(got.columns, table.places()):
             windows.add(rows)
         carries += [frame.carry for frame in windows.advance((START_MS + at) // 10_000 + 1)]
     assert carries[0] is not None
