@@ -11,7 +11,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
 from flows.settings import Settings, load_settings
-from flows.startup import one_line_errors, recover, serve_page, source_of
+from flows.startup import one_line_errors, recover, serve_page, source_of, spare_the_collector
 from operators.alert import alert
 from operators.census import census
 from operators.kernels.episodes import EpisodeConfig
@@ -52,6 +52,7 @@ def flow(settings: Settings | None = None) -> Dataflow:
         source = source_of(settings, vitals)
         sinks = _sinks(settings)
         serve_page(settings, vitals, page, sinks)
+        spare_the_collector()
         return _wired(settings, source, sinks, vitals, page)
 
 
