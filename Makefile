@@ -27,7 +27,7 @@ demo: $(READY) ## Run the pipeline on this machine with a live view; DURATION=60
 	@$(BIN)/python -m local demo $(if $(DURATION),--duration $(DURATION))
 
 test: $(READY) ## Run the whole test suite; ARGS='-k windows' for a part of it
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 chaos: $(READY) ## Hurt a pipeline 200 times in an hour, and print what was lost; FAULTS=20 MINUTES=6 for less
 	@$(BIN)/python -m pytest tests/faults --chaos $(if $(FAULTS),--chaos-faults $(FAULTS)) \

@@ -34,6 +34,7 @@ def the_one_line(output: str) -> str:
 
 def stop_cleanly(flow: FlowProcess) -> None:
     """End a flow by SIGTERM, with a last snapshot."""
+    flow.serving()
     flow.signal(signal.SIGTERM)
     codes, output = flow.wait()
     assert set(codes) == {0}, (codes, output)

