@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -40,8 +41,6 @@ STALLED_AFTER_EPOCHS: Final = 6
 
 _PANIC: Final = "PanicException"
 _PEER_ENDED: Final = "another worker of this cluster ended, and its log says why; this process ends too"
-_TOLD: Final[dict[int, BaseException]] = {}
-"""Errors that were printed, by their identity; they are held so that it stays theirs."""
 
 _OURS: Final = (SettingsError, FlowError, StateError)
 
@@ -62,21 +61,23 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _explain(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """Print an uncaught error, once: one line when it is ours, all of it when it is a bug.
+    """Print an uncaught error, one line when it is ours, all of it when it is a bug; and end the process at once.
 
-    It is called when the error is raised, see `operators.reporting`, and again when Bytewax has passed it on.
+    It is called when the error is raised, see `operators.reporting`. Were it passed on, Bytewax would print forty lines
+    of Rust below, and end with whatever code its threads come to. What isn't committed is done again, as after any
+    crash.
     """
-    chain = list(_causes(error))
-    if any(id(cause) in _TOLD for cause in chain) or (kind.__name__ == _PANIC and _TOLD):
-        return
-    _TOLD.update({id(cause): cause for cause in chain})
-    ours = [found for cause in chain if (found := cause if isinstance(cause, _OURS) else recovery_failure(cause))]
+    causes = _causes(error)
+    ours = [found for cause in causes if (found := cause if isinstance(cause, _OURS) else recovery_failure(cause))]
     if ours:
         _say(ours[0])
     elif kind.__name__ == _PANIC:
         print(f"tailmark: {_PEER_ENDED}", file=sys.stderr)  # noqa: T201 - as below
     else:
         sys.__excepthook__(kind, error, traceback)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_FAILURE)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
