@@ -143,7 +143,9 @@ def bob(secured: EmbeddedKafka) -> dict[str, str]:
     return {**secured.client_options, "sasl.username": "bob"}
 
 
-def test_user_needs_the_rights_that_the_guarantees_list_and_no_others(secured: EmbeddedKafka, bob: dict[str, str]) -> None:
+def test_user_needs_the_rights_that_the_guarantees_list_and_no_others(
+    secured: EmbeddedKafka, bob: dict[str, str]
+) -> None:
     kafka, topics = topics_on(secured)
     event = b'{"timestamp_ms": 1763900000000, "service": "a", "latency_ms": 1}'
     produce(kafka.client_options, topics.events, [NewRecord(event, b"k", 0), NewRecord(b"{", b"k", 0)])
