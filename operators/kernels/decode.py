@@ -186,10 +186,8 @@ class EventDecoder:
         if flaw is not None and flaw.reason != "invalid_utf8":
             return [], [flaw]
         text = (value or b"").strip()
-        decode_all = self._array if text[:1] == b"[" else self._lines
-        if flaw is None and decode_all is not None and text:
-            with suppress(*_UNDECODABLE):
-                return decode_all(text), []
+        if flaw is None and (whole := self._all_at_once(text)) is not None:
+            return whole, []
         items = split_items(text)
         if items is None:
             return [], [flaw or Reject(record, None, value, *classify(_array_error(value) or error, value))]
@@ -202,6 +200,15 @@ class EventDecoder:
             except _UNDECODABLE as bad:
                 rejects.append(Reject(record, item, text, *classify(bad, text)))
         return events, rejects
+
+    def _all_at_once(self, text: bytes) -> list[Event] | None:
+        """Decode an array or lines in one call; None when not every item is a good event."""
+        with suppress(*_UNDECODABLE):
+            if text[:1] == b"[":
+                return None if self._array is None else self._array(text)
+            if self._lines is not None and text and _one_a_line(text, len(events := self._lines(text))):
+                return events
+        return None
 
 
 def split_items(value: bytes) -> list[bytes] | None:
@@ -259,6 +266,12 @@ def _broken_rule(message: str) -> Reason:
     if message.startswith("Number out of range") or ">=" in message or "<=" in message:
         return "out_of_range"
     return "wrong_type"
+
+
+def _one_a_line(text: bytes, objects: int) -> bool:
+    """Tell whether every line is an object: msgspec also takes objects that only follow each other."""
+    breaks = text.count(b"\n")
+    return breaks == objects - 1 == text.count(b"}\n{") + text.count(b"}\r\n{")
 
 
 def _array_error(value: bytes | None) -> Exception | None:

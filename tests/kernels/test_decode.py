@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.kernels.decode import EventDecoder, Reject
+from operators.kernels.decode import Event, EventDecoder, Reject
 from operators.kernels.intake import NO_TIME_MS, Intake, IntakeRules, take
 from operators.kernels.mapping import mapped_decoder
 from operators.kernels.series import SeriesTable
@@ -165,6 +166,28 @@ def test_rejected_event_does_not_move_time() -> None:
 
 def test_record_without_kafka_timestamp_may_be_of_any_time() -> None:
     assert not intake(event(START_MS + 10**9), kafka_ms=-1).rejects
+
+
+@pytest.mark.parametrize("value", [GOOD + GOOD, GOOD + b" " + GOOD, GOOD + b"\r" + GOOD, GOOD + b"\n," + GOOD])
+def test_objects_that_only_follow_each_other_are_no_lines(value: bytes) -> None:
+    got = intake(value)
+    assert [(reject.item, reject.reason) for reject in got.rejects][-1][1] == "malformed_json"
+    assert len(got.columns.code) == value.count(b"\n")
+
+
+PIECES = st.sampled_from(
+    [GOOD, fields(latency_ms=-1), b"\n", b"\r\n", b" ", b"{", b"}", b'{"x":', b"[", b"]", b",", b"3"]
+)
+
+
+@given(st.lists(st.lists(PIECES, max_size=8).map(b"".join), max_size=3))
+@settings(max_examples=200, deadline=None)
+def test_values_are_the_same_events_whether_taken_at_once_or_item_by_item(values: list[bytes | None]) -> None:
+    at_once = EventDecoder(max_bytes=10_000).decode(values)
+    one_by_one = EventDecoder(max_bytes=10_000, decode_event=msgspec.json.Decoder(Event).decode).decode(values)
+    assert at_once.events == one_by_one.events
+    assert reasons(at_once.rejects) == reasons(one_by_one.rejects)
+    assert [reject.value for reject in at_once.rejects] == [reject.value for reject in one_by_one.rejects]
 
 
 @given(st.lists(st.binary(max_size=40) | st.just(GOOD) | st.none(), max_size=8), st.integers(0, 8))
