@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PACE_S = 0.1
 FIRST_WINDOWS = 100
 LOOK_EVERY_S = 0.2
-FINISH_S = 90.0
+FINISH_S = 120.0
 
 
 def the_one_line(output: str) -> str:
