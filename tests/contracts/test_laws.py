@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
 import subprocess
 import sys
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +18,6 @@ from tests.contracts.chain import Cut, Output, run_chain
 from tests.dirty_log import START_MS, Log, dirty_log
 from tests.incident_log import SERVICES, incident_log
 from tests.oracle import Oracle
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PARTITIONS = 4
 KAFKA_MS = START_MS + 100_000_000
@@ -107,6 +105,22 @@ def test_output_does_not_depend_on_the_order_of_sets() -> None:
         command = [sys.executable, "-c", DIGEST]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert done.stdout == expected, done.stderr
+
+
+# Law 4: time is data, and randomness takes a seed (what kernels may import is in test_style).
+
+
+def test_kernels_draw_no_random_numbers() -> None:
+    drawing = {"random", "default_rng", "shuffle", "sample", "uuid4", "urandom", "token_bytes"}
+    kernels = sorted((Path(__file__).parents[2] / "operators" / "kernels").rglob("*.py"))
+    names = {
+        (path.name, node.attr)
+        for path in kernels
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+    }
+    assert len(kernels) > 20
+    assert {name for name in names if name[1] in drawing} == set()
 
 
 # Law 5: what is bad or late leaves by its own stream, and everything is counted once.

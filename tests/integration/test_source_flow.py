@@ -180,3 +180,37 @@ def test_job_that_reads_to_the_end_stops_there_though_a_producer_goes_on(
     rows = [json.loads(r.value or b"") for r in read_topic(kafka.client_options, topics.windows)]
     last = [row for row in rows if row["service"] == "later" and row["window_end_ms"] % 60_000 == START_MS % 60_000]
     assert sum(row["count"] for row in last) == sum(reached.values()) - 800
+
+
+def test_unusual_records_end_where_a_person_would_look_for_them(kafka: KafkaCluster, topics: Topics) -> None:
+    """Unicode, extremes, 10,000 events in one record, five megabytes, nothing at all: in windows or dead letters."""
+    mib = 1_048_576
+    odd = f"{topics.prefix}.odd"
+    create_topic(kafka.client_options, odd, partitions=1, max_message_bytes=str(8 * mib))
+    series = [("münchen-🚀", "/ü?|&\n"), ("a|b", ""), ("x" * 128, "/" + "y" * 255)]
+    good = [event(START_MS, service, endpoint, latency) for service, endpoint in series for latency in (0, 1e7)]
+    array = b"[" + b",".join([event(START_MS, "many", "", 5)] * 10_000) + b"]"
+    nested = event(START_MS, "nested")[:-1] + b',"x":' + b"[" * 100 + b"]" * 100 + b"}"
+    padded = event(START_MS, "large")[:-1] + b',"pad":"' + b"x" * (mib - 200) + b'"}'
+    too_deep = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    bad = [None, b"", too_deep, b"z" * (5 * mib), event(START_MS, "x" * 129), event(START_MS, "a", "y" * 257)]
+    values = [*good, array, b"[]", nested, padded, *bad]
+    produce(kafka.client_options, odd, [NewRecord(v, "ключ".encode(), 0, (("h", b"\x00"),), KAFKA_MS) for v in values])
+    env = settings_for(kafka, topics, KAFKA__STOP_AT_END="true", KAFKA__TOPICS__EVENTS=odd)
+    codes, said = FlowProcess(env).run()
+    assert codes == [0], said
+    first = {key[:2]: row for key, row in windows_in(kafka, topics).items() if key[2] == START_MS + SLIDE_MS}
+    assert {key: row["count"] for key, row in first.items()} == {
+        **dict.fromkeys(series, 2),
+        ("many", ""): 10_000,
+        ("nested", "/"): 1,
+        ("large", "/"): 1,
+    }
+    assert {(first[key]["max_ms"], first[key]["mean_ms"]) for key in series} == {(1e7, 5e6)}
+    letters = read_topic(kafka.client_options, topics.dead_letter)
+    assert [letter.value for letter in letters] == bad
+    assert {letter.key for letter in letters} == {"ключ".encode()}
+    assert [dict(letter.headers)["dlq.error.reason"] for letter in letters] == [
+        b"empty_value", b"empty_value", b"too_deep", b"too_large", b"wrong_length", b"wrong_length"
+    ]  # fmt: skip
+    assert {letter.headers[0] for letter in letters} == {("h", b"\x00")}
