@@ -143,7 +143,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         self._name = f"source-{number:03d}"
         config.vitals.sources.add(self._name)
         everything = partitions_of(config.client, config.topic)
-        self._watch = TopicWatch(config.client, config.topic)
+        self._watch = TopicWatch(config.client, config.topic, once=number > 0)
         check_same(config.topic, snapshot.topic_id, self._watch.topic_id)
         mine = [partition for partition in everything if partition % config.sources == number]
         self._positions = {number: snapshot.positions.get(number, Position()).at(mode=ACTIVE) for number in mine}

@@ -15,40 +15,46 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from concurrent.futures import Future
 
-WATCH_EVERY_S: Final = 5.0
-"""How often a source asks whether its topic is still the one it began with; nothing else would tell it."""
+    from confluent_kafka.admin import AdminClient
+
+WATCH_EVERY_S: Final = 10.0
+"""How often it is asked whether a topic is still the one it was at the start; nothing else would tell."""
 
 _CERTAIN: Final = 2
 _GONE: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID}
 
 
 class TopicWatch:
-    """Asks for the id of a topic, at first waiting for the answer, later while the source goes on.
+    """Asks for the id of a topic, at first waiting for the answer, then now and then while the source goes on.
 
     Attributes:
         topic_id: 32 hex digits; None when the broker is too old to have ids.
     """
 
-    def __init__(self, client: Mapping[str, Any], topic: str) -> None:
+    def __init__(self, client: Mapping[str, Any], topic: str, *, once: bool) -> None:
         """Find out which topic it is.
 
         Args:
             client: How to reach the brokers, in librdkafka's spelling.
             topic: Name of the topic.
+            once: Whether to leave it at the first answer: one of the sources of a flow has to look out for all.
 
         Raises:
             SourceError: A broker does not answer in time.
         """
         self._topic = topic
+        self._admin: AdminClient | None
         self._admin, _ = open_admin(client)
         self._asked_at_s = time.monotonic()
         self._answer: Future[Any] | None = None
         self._missed = 0
         try:
-            self.topic_id = _id_in(self._ask().result(2 * ANSWER_TIMEOUT_S))
+            self.topic_id = _id_in(self._ask(self._admin).result(2 * ANSWER_TIMEOUT_S))
         except (KafkaException, TimeoutError) as error:
             why = reason(error, client) or "no answer in time"
             raise SourceError(f"kafka did not tell which topic `{topic}` is: {why}; nothing was read") from error
+        if once:
+            self._admin = None
 
     def check(self) -> None:
         """Look at the latest answer, and ask again when it is time; never waits.
@@ -59,13 +65,14 @@ class TopicWatch:
         if self._answer is not None and self._answer.done():
             self._look_at(self._answer)
             self._answer = None
-        if self._answer is None and time.monotonic() - self._asked_at_s >= WATCH_EVERY_S:
+        over = time.monotonic() - self._asked_at_s >= WATCH_EVERY_S
+        if self._admin is not None and self._answer is None and over:
             self._asked_at_s = time.monotonic()
-            self._answer = self._ask()
+            self._answer = self._ask(self._admin)
 
-    def _ask(self) -> Future[Any]:
+    def _ask(self, admin: AdminClient) -> Future[Any]:
         topics = TopicCollection([self._topic])
-        answer: Future[Any] = self._admin.describe_topics(topics, request_timeout=ANSWER_TIMEOUT_S)[self._topic]
+        answer: Future[Any] = admin.describe_topics(topics, request_timeout=ANSWER_TIMEOUT_S)[self._topic]
         return answer
 
     def _look_at(self, answer: Future[Any]) -> None:

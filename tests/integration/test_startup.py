@@ -128,7 +128,7 @@ def test_flow_without_recovery_runs_and_a_second_run_writes_nothing_twice(kafka:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_input_topic_that_is_deleted_ends_the_flow_with_its_reason_and_nothing_else(
+def test_input_topic_that_is_deleted_ends_the_flow_with_its_reason(
     kafka: KafkaCluster, topics: Topics, processes: int
 ) -> None:
     env = settings_for(kafka, topics) | {"RUST_BACKTRACE": "1"}

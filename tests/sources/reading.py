@@ -60,18 +60,22 @@ class Reading:
 
     frames: list[KafkaFrame] = field(default_factory=list)
 
+    def names(self) -> list[tuple[str, str]]:
+        """Give service and endpoint of each accepted event, in the order read."""
+        return [
+            frame.places.series[frame.places.shard[code]][frame.places.number[code]]
+            for frame in self.frames
+            if frame.columns is not None
+            for code in frame.columns.code.tolist()
+        ]
+
     def events(self) -> Counter[str]:
         """Count accepted events by service."""
-        found: Counter[str] = Counter()
-        for frame in self.frames:
-            if frame.columns is not None:
-                found.update(frame.names[code][0] for code in frame.columns.code.tolist())
-        return found
+        return Counter(service for service, _ in self.names())
 
     def endpoints(self) -> list[str]:
         """Give the endpoint of each accepted event, in the order read."""
-        columns = [(frame.names, frame.columns) for frame in self.frames if frame.columns is not None]
-        return [names[code][1] for names, found in columns for code in found.code.tolist()]
+        return [endpoint for _, endpoint in self.names()]
 
     def marks(self) -> list[Mark]:
         """Give all news of partitions, in order."""
