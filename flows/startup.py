@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sinks.kafka import ExactlyOnceKafkaSink
     from sinks.prometheus import Page
 
-GARBAGE_THRESHOLD: Final = 100_000
+GARBAGE_THRESHOLD: Final = 500_000
 """New containers after which Python looks for garbage among them: more than there ever are in one read of the log."""
 
 EXIT_FAILURE: Final = 1

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from operators.kernels.decode import Reject
     from sources.record import Record
+
+
+_ERROR_HEADERS: Final = ("dlq.error.stage", "dlq.error.reason", "dlq.error.message")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +48,20 @@ def dead_letters(messages: Sequence[Record], rejects: Sequence[Reject], time_ms:
         One dead letter for each reject, in the same order.
     """
     topic, partition = messages[0].topic(), messages[0].partition()
-    where = [("dlq.source.topic", topic.encode()), ("dlq.source.partition", b"%d" % partition)]
+    where = (("dlq.source.topic", topic.encode()), ("dlq.source.partition", b"%d" % partition))
+    errors: dict[tuple[str, str, str], tuple[tuple[str, bytes], ...]] = {}
     identity = b"%s|%d|" % (topic.encode(), partition)
     letters = DeadLetters(partition, [], [], [], [], time_ms)
     for reject in rejects:
         message = messages[reject.record]
         offset = b"%d" % message.offset()
+        error = (reject.stage, reject.reason, reject.message)
+        if error not in errors:
+            # The same few mistakes are made again and again; their headers are shared.
+            errors[error] = (*zip(_ERROR_HEADERS, (text.encode() for text in error), strict=True), *where)
         headers = [
             *(message.headers() or ()),
-            ("dlq.error.stage", reject.stage.encode()),
-            ("dlq.error.reason", reject.reason.encode()),
-            ("dlq.error.message", reject.message.encode()),
-            *where,
+            *errors[error],
             ("dlq.source.offset", offset),
             ("dlq.source.timestamp_ms", b"%d" % message.timestamp()[1]),
         ]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, cast
+from itertools import compress, count
+from operator import not_
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -62,8 +64,7 @@ class Event(msgspec.Struct, gc=False):
     heartbeat: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(NamedTuple):
     """A record, or one item of it, that is no event.
 
     Attributes:
@@ -173,10 +174,9 @@ class EventDecoder:
                     message = f"the value has {len(value)} bytes, more than events.max_bytes ({self._max_bytes})"
                     flaws[i] = Reject(i, None, value, "decode", "too_large", message)
         # The JSON decoder skips unknown fields without looking at their encoding.
-        if not all(map(bytes.isascii, present)):
-            for i, value in enumerate(present):
-                if i not in flaws and (error := _utf8_error(value)) is not None:
-                    flaws[i] = Reject(i, None, value, "decode", "invalid_utf8", str(error))
+        for i in compress(count(), map(not_, map(bytes.isascii, present))):
+            if i not in flaws and (why := _utf8_error(present[i])) is not None:
+                flaws[i] = Reject(i, None, present[i], "decode", "invalid_utf8", why)
         return flaws
 
     def _look_closer(
@@ -186,11 +186,13 @@ class EventDecoder:
         if flaw is not None and flaw.reason != "invalid_utf8":
             return [], [flaw]
         text = (value or b"").strip()
+        if text[:1] != b"[" and b"\n" not in text:
+            return [], [flaw or Reject(record, None, value, *classify(error, value))]
         if flaw is None and (whole := self._all_at_once(text)) is not None:
             return whole, []
         items = split_items(text)
         if items is None:
-            return [], [flaw or Reject(record, None, value, *classify(_array_error(value) or error, value))]
+            return [], [flaw or Reject(record, None, value, *(_array_error(value) or classify(error, value)))]
         events: list[Event] = []
         rejects: list[Reject] = []
         for item, text in enumerate(items):
@@ -274,14 +276,18 @@ def _one_a_line(text: bytes, objects: int) -> bool:
     return breaks == objects - 1 == text.count(b"}\n{") + text.count(b"}\r\n{")
 
 
-def _array_error(value: bytes | None) -> Exception | None:
+# What the next two return is text: an exception that outlives its handler keeps every frame above it alive, with the
+# messages of a whole batch, until the collector finds the cycle.
+
+
+def _array_error(value: bytes | None) -> tuple[Stage, Reason, str] | None:
     """Tell why an array can't be split into its items; the decoder of events only says that it is an array."""
     text = (value or b"").strip()
     try:
         if text[:1] == b"[":
             _RAW_ARRAY(text)
     except _UNDECODABLE as error:
-        return error
+        return classify(error, value)
     return None
 
 
@@ -298,9 +304,9 @@ def _require_utf8(value: bytes) -> None:
         value.decode()
 
 
-def _utf8_error(value: bytes) -> UnicodeDecodeError | None:
+def _utf8_error(value: bytes) -> str | None:
     try:
         _require_utf8(value)
     except UnicodeDecodeError as error:
-        return error
+        return str(error)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 
@@ -240,3 +241,16 @@ def test_foreign_event_that_breaks_a_rule_is_rejected(foreign: object, reason: s
 
 def test_contract_fields_need_no_translation() -> None:
     assert mapped_decoder({"service": "service"}, "ms", "ms") is None
+
+
+@pytest.mark.parametrize("bad", [b"\xff", b"{", b"[{]", b"[1,", b'{"a":1}\n\xff', b"[" * 2000, b""])
+def test_rejection_leaves_nothing_for_the_collector(bad: bytes) -> None:
+    """A kept exception would keep the frames that it passed through, and they the messages of a batch."""
+    intake(bad, GOOD)
+    gc.collect()
+    gc.disable()
+    try:
+        intake(bad, GOOD, bad)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
