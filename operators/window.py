@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import bytewax.operators as op
@@ -68,10 +69,15 @@ class ShardWindows:
         complete = self._watermarks.complete()
         if complete is None or self._decided is None:
             return []
-        frames = self._windows.advance(min(complete, self._decided))
+        frames = self._marked(self._windows.advance(min(complete, self._decided)))
         if frames:
             self._numbers.series, self._numbers.folded = self._windows.series, self._windows.folded
         return frames
+
+    def _marked(self, frames: list[WindowFrame]) -> list[WindowFrame]:
+        """Mark the windows that were closed although event time did not get to their end."""
+        top_ms = self._watermarks.top_ms()
+        return [replace(frame, cut_short=True) if frame.window_end_ms > top_ms else frame for frame in frames]
 
     def to_bytes(self) -> bytes:
         """Encode the windows and the marks they wait for."""

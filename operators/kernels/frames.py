@@ -37,6 +37,8 @@ class WindowFrame:
         p99_us: Shape (n,), float64: 99th percentile, likewise.
         carry: Shape (n,), int64: the row that each series had in this shard's previous frame, -1 for a new series.
             None when the rows are those of the previous frame.
+        cut_short: Whether event time did not get to the end of the window, because the job ended or all its input fell
+            idle: what is missing in it may have happened and not been read.
     """
 
     window_start_ms: int
@@ -51,6 +53,7 @@ class WindowFrame:
     p90_us: NDArray[np.float64]
     p99_us: NDArray[np.float64]
     carry: NDArray[np.int64] | None
+    cut_short: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,8 +95,12 @@ class Watermarks:
         active = [mark.frontier for mark in self.marks.values() if mark.mode == ACTIVE]
         if active:
             return min(active)
-        top_ms = max(mark.top_ms for mark in self.marks.values())
+        top_ms = self.top_ms()
         if top_ms == NO_TIME_MS:
             return None
         ended = all(mark.mode == ENDED for mark in self.marks.values())
         return top_ms // self._slide_ms + (self._panes_in_window if ended else 1)
+
+    def top_ms(self) -> int:
+        """Give the highest event time that any partition has brought, `NO_TIME_MS` before the first."""
+        return max((mark.top_ms for mark in self.marks.values()), default=NO_TIME_MS)

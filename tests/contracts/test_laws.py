@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from operators.kernels.windows import OVERFLOW_ENDPOINT, WindowRules
-from tests.contracts.chain import Cut, Output, run_chain
+from tests.contracts.chain import RULES, Cut, Output, run_chain
 from tests.dirty_log import START_MS, Log, dirty_log
 from tests.incident_log import SERVICES, incident_log
 from tests.oracle import Oracle
@@ -105,6 +105,15 @@ def test_output_does_not_depend_on_the_order_of_sets() -> None:
         command = [sys.executable, "-c", DIGEST]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert done.stdout == expected, done.stderr
+
+
+def test_end_of_a_job_is_no_silence() -> None:
+    """A window that the end of the input closed may have lost what nobody has read yet; the last rows count as much."""
+    calm = whole(incident_log(1, partitions=PARTITIONS, panes=38))
+    output = run_chain(calm, Cut(), received_ms=KAFKA_MS)
+    ends = {json.loads(row)["window_end_ms"] for row in output.windows}
+    assert max(ends) - START_MS // 10_000 * 10_000 == 380_000 + RULES.length_ms - RULES.slide_ms
+    assert output.alerts == []
 
 
 # Law 4: time is data, and randomness takes a seed (what kernels may import is in test_style).

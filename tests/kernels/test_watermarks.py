@@ -125,3 +125,10 @@ def test_order_of_news_from_different_partitions_does_not_matter(seed: int) -> N
         assert so_far == sorted(so_far, key=lambda pane: -(10**9) if pane is None else pane), "a watermark never falls"
         results.append(so_far[-1])
     assert results[0] == results[1]
+
+
+def test_event_time_of_all_partitions_is_that_of_the_furthest() -> None:
+    w = watermarks()
+    assert w.top_ms() == NO_TIME_MS
+    w.apply(told(mark(0, 104_999), mark(1, 75_000, IDLE)))
+    assert w.top_ms() == 104_999

@@ -64,7 +64,8 @@ class Episodes:
         """Take in the windows of one more window end.
 
         Args:
-            frame: Scored windows of all live series of the shard, later than the frame before.
+            frame: Scored windows of all live series of the shard, later than the frame before. Windows that were cut
+                short change nothing: what is missing in them is no silence.
 
         Returns:
             Transitions: first those that resolve, then those that fire, each sorted by service, endpoint and alertname.
@@ -74,6 +75,8 @@ class Episodes:
         """
         windows = frame.windows
         expired = self._advance(windows)
+        if windows.cut_short:
+            return expired
         self._silence.observe(windows)
         if not self._tracks and not self._silence.paused and not (frame.score >= ANOMALOUS_SCORE).any():
             return expired
