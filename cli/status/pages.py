@@ -15,7 +15,7 @@ from flows.settings import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from flows.settings import PrometheusSettings
+    from flows.output_settings import PrometheusSettings
 
 ANSWER_TIMEOUT_S: Final = 5.0
 MISSES: Final = 2

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from flows.client_options import RESERVED_OPTIONS
 from flows.masking import MASK, mask_urls, shown
+from flows.output_settings import PrometheusSettings
 from flows.setting_sources import settings_of, spelling, variable
 from flows.settings import (
     KafkaSettings,
-    PrometheusSettings,
     Settings,
     SettingsError,
     WindowSettings,
