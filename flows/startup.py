@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from flows.settings import SettingsError
 from operators.kernels.codec import StateError
+from operators.kernels.decode import Event
 from operators.kernels.intake import IntakeRules
 from operators.kernels.mapping import mapped_decoder
 from sinks.page_server import Health, PageServer
 from sinks.vitals_page import VitalsCollector
 from sources.drain import Drain
 from sources.errors import FlowError
-from sources.kafka import KafkaEventSource
+from sources.kafka import Detail, KafkaEventSource
 from sources.recovery import bytewax_flags, recovery_failure, recovery_of_run
 from sources.topic import partitions_of
 
@@ -100,8 +101,19 @@ def spare_the_collector() -> None:
     gc.set_threshold(GARBAGE_THRESHOLD)
 
 
-def source_of(settings: Settings, vitals: Vitals) -> KafkaEventSource:
+def source_of(
+    settings: Settings, vitals: Vitals, *, event_type: type[Event] = Event, detail: Detail | None = None
+) -> KafkaEventSource:
     """Make the source of a flow, which ends cleanly on SIGTERM and SIGINT under `python -m bytewax.run`.
+
+    Args:
+        settings: Where the events are, and what is accepted.
+        vitals: Where progress is noted.
+        event_type: What an event becomes.
+        detail: What the flow wants to know of events beyond the columns.
+
+    Returns:
+        The source.
 
     Raises:
         SourceError: Kafka does not answer, or there is no topic to read.
@@ -123,7 +135,9 @@ def source_of(settings: Settings, vitals: Vitals) -> KafkaEventSource:
         stop_at_end=kafka.stop_at_end,
         stopping=lambda: drain.requested,
         vitals=vitals,
-        decode_event=mapped_decoder(events.fields, events.timestamp_unit, events.latency_unit),
+        decode_event=mapped_decoder(events.fields, events.timestamp_unit, events.latency_unit, event_type),
+        event_type=event_type,
+        detail=detail,
     )
 
 

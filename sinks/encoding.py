@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from operators.alert import AlertFrame
     from operators.kernels.frames import ScoredFrame, Transition
-    from sources.kafka import KafkaFrame
+    from sources.frame import KafkaFrame
 
 Routed = tuple[str, OutputRecords]
 """Records with the route that chooses their output partition."""

@@ -7,20 +7,20 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
-from operators.kernels.decode import EventDecoder
+from operators.kernels.decode import Event, EventDecoder
 from operators.kernels.intake import IntakeRules, joined, take
 from operators.kernels.series import MAX_CODES, SeriesTable
 from operators.kernels.watermarks import ACTIVE, ENDED, IDLE, Marks
 from operators.reporting import reported
-from operators.shard import EventFrame
 from sources import position
-from sources.dead_letters import DeadLetters, all_dead_letters, dead_letters
+from sources.dead_letters import all_dead_letters, dead_letters
 from sources.errors import SourceError
+from sources.frame import KafkaFrame, Taken
 from sources.position import Position, Snapshot
 from sources.record import sort_out, timestamps_ms_of, values_of
 from sources.topic import bounds_of, check_resumable, check_same, open_consumer, partitions_of
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from operators.kernels.decode import DecodeEvent
-    from operators.kernels.intake import EventColumns
+    from operators.kernels.intake import Intake
     from operators.vitals import Vitals
     from sources.record import Record
 
@@ -59,15 +59,8 @@ _LAG_EVERY_S: Final = 1.0
 _LOG: Final = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class KafkaFrame(EventFrame):
-    """A frame of events with what was rejected beside them.
-
-    Attributes:
-        dead: Rejected records and items; None when there are none.
-    """
-
-    dead: DeadLetters | None
+Detail: TypeAlias = "Callable[[Sequence[Record], Intake], Any]"
+"""Takes what a flow wants to know of events out of the records of one read and what became of them."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +82,8 @@ class KafkaEventSource(FixedPartitionedSource[KafkaFrame, bytes]):
         stopping: Tells that the job should end now.
         vitals: Where progress is noted.
         decode_event: How one JSON object becomes an event; None for the contract's own fields.
+        event_type: What an event becomes when `decode_event` is None.
+        detail: What a flow wants to know of events beyond the columns, taken from each read; None for nothing.
     """
 
     client: Mapping[str, Any]
@@ -103,6 +98,8 @@ class KafkaEventSource(FixedPartitionedSource[KafkaFrame, bytes]):
     stopping: Callable[[], bool]
     vitals: Vitals
     decode_event: DecodeEvent | None = field(default=None)
+    event_type: type[Event] = field(default=Event)
+    detail: Detail | None = field(default=None)
 
     def list_parts(self) -> list[str]:
         """Name the sources."""
@@ -118,15 +115,6 @@ class KafkaEventSource(FixedPartitionedSource[KafkaFrame, bytes]):
         """
         snapshot = Snapshot({}) if resume_state is None else position.from_bytes(resume_state)
         return KafkaPartition(self, int(for_part.rpartition("-")[2]), snapshot)
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """What a few records of one partition brought: `rows` counts everything, rejected items too."""
-
-    columns: EventColumns
-    rows: int
-    dead: DeadLetters | None
 
 
 class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
@@ -150,7 +138,9 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         self._newly_ended: list[int] = []
         self._consumer = open_consumer(config.client, config.group_id, PREFETCH_KIB // config.sources)
         self._ends = self._assign()
-        self._decoder = EventDecoder(max_bytes=config.max_bytes, decode_event=config.decode_event)
+        self._decoder = EventDecoder(
+            max_bytes=config.max_bytes, decode_event=config.decode_event, event_type=config.event_type
+        )
         self._table = SeriesTable(config.shards)
         self._at_end: dict[int, int] = {}
         self._last_brought_s = dict.fromkeys(mine, time.monotonic())
@@ -250,7 +240,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         if len(self._table) > MAX_CODES:
             self._table = SeriesTable(self._config.shards)
         before = dict(self._positions)
-        taken: dict[int, list[_Taken]] = {}
+        taken: dict[int, list[Taken]] = {}
         rows = 0
         while rows < FRAME_ROWS:
             wanted = max(1, int(READ_ROWS / self._rows_per_message))
@@ -303,7 +293,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         else:
             self._positions[partition] = place.at(offset=max(place.offset or 0, offset))
 
-    def _take(self, partition: int, batch: list[Record]) -> _Taken:
+    def _take(self, partition: int, batch: list[Record]) -> Taken:
         """Take in some records of one partition."""
         config, place = self._config, self._positions[partition]
         kafka_ms = timestamps_ms_of(batch)
@@ -316,9 +306,10 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         self._at_end.pop(partition, None)
         self._positions[partition] = place.at(top_ms=got.top_ms, mode=ACTIVE)
         config.vitals.took(partition, got, kafka_ms[-1], config.rules.allowed_lateness_ms)
-        return _Taken(got.columns, rows, dead_letters(batch, got.rejects, got.top_ms) if got.rejects else None)
+        dead = dead_letters(batch, got.rejects, got.top_ms) if got.rejects else None
+        return Taken(got.columns, rows, dead, config.detail(batch, got) if config.detail else None)
 
-    def _frame(self, partition: int, before: Position, parts: list[_Taken]) -> KafkaFrame:
+    def _frame(self, partition: int, before: Position, parts: list[Taken]) -> KafkaFrame:
         """Make one frame of what was taken in of one partition."""
         columns = joined([part.columns for part in parts])
         dead = [part.dead for part in parts if part.dead is not None]
@@ -328,6 +319,8 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
             sightings=self._table.untold(columns.code, columns.pane),
             news=self._progress(partition, before, self._positions[partition]),
             dead=all_dead_letters(dead) if dead else None,
+            partition=partition,
+            details=tuple(part.detail for part in parts if part.detail is not None),
         )
 
     def _progress(self, partition: int, before: Position, after: Position) -> Marks | None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import compress, count
 from operator import not_
-from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -64,6 +64,13 @@ class Event(msgspec.Struct, gc=False):
     heartbeat: bool = False
 
 
+class TracedEvent(Event, gc=False):
+    """An event with the names that a producer gave to it, for flows that pass them on; of any type, None without."""
+
+    event_id: Any = None
+    trace_id: Any = None
+
+
 class Reject(NamedTuple):
     """A record, or one item of it, that is no event.
 
@@ -102,19 +109,23 @@ class Decoded:
 class EventDecoder:
     """Decodes batches of record values."""
 
-    def __init__(self, *, max_bytes: int, decode_event: DecodeEvent | None = None) -> None:
+    def __init__(
+        self, *, max_bytes: int, decode_event: DecodeEvent | None = None, event_type: type[Event] = Event
+    ) -> None:
         """Prepare the decoders.
 
         Args:
             max_bytes: Largest record value that is looked into.
             decode_event: How one JSON object becomes an event; raises `msgspec.DecodeError` when it doesn't. The
                 contract's own fields when None.
+            event_type: What an event becomes when `decode_event` is None.
         """
         self._max_bytes = max_bytes
-        self._event = decode_event or msgspec.json.Decoder(Event).decode
+        own = msgspec.json.Decoder(event_type)
+        self._event = decode_event or own.decode
         # Foreign events have no decoder that takes many at once.
-        self._array = msgspec.json.Decoder(list[Event]).decode if decode_event is None else None
-        self._lines = msgspec.json.Decoder(Event).decode_lines if decode_event is None else None
+        self._array = msgspec.json.Decoder(list[event_type]).decode if decode_event is None else None  # type: ignore[valid-type]
+        self._lines = own.decode_lines if decode_event is None else None
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Decode one batch.

@@ -89,6 +89,9 @@ class Intake:
         heartbeats: How many heartbeats came.
         heartbeat_ms: Highest heartbeat in the batch, `NO_TIME_MS` without any.
         rejects: Records and items that are no events, in log order.
+        decoded: All that was decoded, for those who want more of an event than the columns have.
+        accepted: Shape (decoded events,), bool: which of them are in `columns`, in the same order.
+        tardy: Shape (decoded events,), bool: which of them were late.
     """
 
     columns: EventColumns
@@ -97,6 +100,9 @@ class Intake:
     heartbeats: int
     heartbeat_ms: int
     rejects: list[Reject]
+    decoded: Decoded
+    accepted: NDArray[np.bool_]
+    tardy: NDArray[np.bool_]
 
 
 def take(
@@ -133,7 +139,8 @@ def take(
     rejects = decoded.rejects
     unnamed = table.places().shard[code] < 0
     valid = (timestamp_ms <= _horizon_ms(kafka_ms, rules, decoded)) & (heartbeat | ((latency_ms >= 0) & ~unnamed))
-    if not valid.all():
+    everything_valid = bool(valid.all())
+    if not everything_valid:
         rejects = sorted(rejects + _invalid(values, decoded, valid, unnamed, latency_ms, heartbeat), key=_log_order)
         timestamp_ms, latency_ms, code = timestamp_ms[valid], latency_ms[valid], code[valid]
         error, heartbeat = error[valid], heartbeat[valid]
@@ -146,6 +153,9 @@ def take(
     if not kept.all():
         columns = columns.where(kept)
     heartbeats = int(np.count_nonzero(heartbeat))
+    accepted, tardy = kept, late & ~heartbeat
+    if not everything_valid:
+        accepted, tardy = _spread(accepted, valid), _spread(tardy, valid)
     return Intake(
         columns=columns,
         top_ms=int(seen_before_ms[-1]),
@@ -153,7 +163,17 @@ def take(
         heartbeats=heartbeats,
         heartbeat_ms=int(timestamp_ms[heartbeat].max()) if heartbeats else NO_TIME_MS,
         rejects=rejects,
+        decoded=decoded,
+        accepted=accepted,
+        tardy=tardy,
     )
+
+
+def _spread(among: NDArray[np.bool_], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Turn a mask over the valid events into one over all of them."""
+    spread = np.zeros(len(valid), np.bool_)
+    spread[valid] = among
+    return spread
 
 
 def _horizon_ms(kafka_ms: Sequence[int], rules: IntakeRules, decoded: Decoded) -> NDArray[np.int64]:

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
     from operators.kernels.decode import DecodeEvent
 
-_FIELDS: Final = Event.__struct_fields__
 _MS_PER: Final = {"s": 1_000, "ms": 1, "us": 1 / 1_000, "ns": 1 / 1_000_000}
 _TICKS_PER_MS: Final = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 _MISSING: Final = object()
 _JSON: Final = msgspec.json.Decoder().decode
 
 
-def mapped_decoder(fields: Mapping[str, str], timestamp_unit: str, latency_unit: str) -> DecodeEvent | None:
+def mapped_decoder(
+    fields: Mapping[str, str], timestamp_unit: str, latency_unit: str, event_type: type[Event] = Event
+) -> DecodeEvent | None:
     """Make the decoder of foreign events.
 
     Args:
@@ -29,15 +30,17 @@ def mapped_decoder(fields: Mapping[str, str], timestamp_unit: str, latency_unit:
             it stands first, then as a path into objects.
         timestamp_unit: `ms`, `s`, `us`, `ns`, or `iso` for ISO 8601 text, UTC unless it says otherwise.
         latency_unit: `ms`, `s`, `us` or `ns`.
+        event_type: What an event becomes; fields that it doesn't have are not looked for.
 
     Returns:
         What turns the bytes of one JSON object into an event and raises `msgspec.DecodeError` when it can't; None when
         nothing is to be translated.
     """
-    paths = {name: path for name, path in fields.items() if name in _FIELDS and path != name}
+    wanted = event_type.__struct_fields__
+    paths = {name: path for name, path in fields.items() if name in wanted and path != name}
     if not paths and timestamp_unit == latency_unit == "ms":
         return None
-    lookups = [(name, paths.get(name, name)) for name in _FIELDS]
+    lookups = [(name, paths.get(name, name)) for name in wanted]
     to_ms = _iso_ms if timestamp_unit == "iso" else _timestamp_converter(timestamp_unit)
     latency_factor = _MS_PER[latency_unit]
 
@@ -50,7 +53,7 @@ def mapped_decoder(fields: Mapping[str, str], timestamp_unit: str, latency_unit:
             found["timestamp_ms"] = to_ms(found["timestamp_ms"])
         if latency_factor != 1 and _is_number(found.get("latency_ms")):
             found["latency_ms"] *= latency_factor
-        return msgspec.convert(found, Event)
+        return msgspec.convert(found, event_type)
 
     return decode
 

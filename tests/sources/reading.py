@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from operators.kernels.intake import IntakeRules
 from operators.vitals import Vitals
-from sources.kafka import KafkaEventSource, KafkaFrame, KafkaPartition
+from sources.kafka import KafkaEventSource, KafkaPartition
 from tests.dirty_log import START_MS, event
 from tests.kafka_log import NewRecord
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from operators.kernels.watermarks import Mark
+    from sources.frame import KafkaFrame
 
 TIMEOUT_S = 60.0
 KAFKA_MS = START_MS + 3_600_000
