@@ -79,9 +79,9 @@ class Cluster:
         """Delete topics, as far as the cluster lets us; the disk of a small machine is soon full."""
         self._topics = [topic for topic in self._topics if topic not in topics]
         admin = AdminClient(self.client)  # must outlive its answers
-        with suppress(KafkaException):
+        with suppress(KafkaException, TimeoutError):
             for deleted in admin.delete_topics(topics, operation_timeout=_ANSWER_TIMEOUT_S).values():
-                with suppress(KafkaException):
+                with suppress(KafkaException, TimeoutError):
                     deleted.result(_ANSWER_TIMEOUT_S)
 
     def delete_all(self) -> None:
