@@ -10,7 +10,6 @@ the score is 1 exists, is unique and has a closed form: it is the edge of the ba
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,6 +18,7 @@ from operators.kernels.codec import StateError, pack, unpack
 from operators.kernels.scoring.channels import Channels
 from operators.kernels.scoring.season import Season
 from operators.kernels.scoring.tails import TailCurves, curves, learn, starting
+from operators.kernels.scoring.verdicts import Observation, Readings, Verdicts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,40 +51,6 @@ _PRIOR_EXCESSES: Final = (0.45, 0.45, 0.2)
 _PRIOR_SHAPES: Final = (0.02, 0.02, 0.02)
 _LEAST_THRESHOLDS: Final = (0.5, 0.5, 0.02)
 """Per channel: where tails begin before anything is known, their mean excess and shape, and the lowest beginning."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    """What the detector says about one value of each series and signal.
-
-    Attributes:
-        score: Shape (signals, n): 1 or more beyond the edge; 0 where unknown or warming. Signals that only support
-            others are left out here and below.
-        edge: Shape (directions, n): the value at which the score would be 1; NaN where unknown or warming, -inf where
-            the supporting signal suffices whatever the value. Upward directions of all signals come first, then the
-            downward ones of the last `downward` signals.
-        expected: Shape (signals, n): the expected value.
-        base: Shape (signals, n): the same from the slow level.
-        warming: Shape (signals, n): not enough known values yet.
-    """
-
-    score: Floats
-    edge: Floats
-    expected: Floats
-    base: Floats
-    warming: NDArray[np.bool_]
-
-
-@dataclass(slots=True)
-class _Observation:
-    """One step's values beside what was expected of them; all of shape (signals, n)."""
-
-    value: Floats
-    present: Floats
-    profile: Floats | float
-    expected: Floats
-    scale: Floats
-    widen: Floats | float
 
 
 class Detector:
@@ -140,6 +106,7 @@ class Detector:
         step: int,
         phase: float | Floats,
         credit: Floats | float = 1.0,
+        reading: list[Readings] | None = None,
     ) -> Verdicts:
         """Score one value of each series and signal, then learn it.
 
@@ -151,6 +118,7 @@ class Detector:
             step: Number of this step, rising by one.
             phase: Part of the day that has passed, in [0, 1); shape (n,) when series differ.
             credit: Broadcastable to (supports, n), in (0, 1]: what part of its own surprise a supported signal keeps.
+            reading: Where to add what the channels read, for those who ask why.
 
         Returns:
             The verdicts, from what was known before this step.
@@ -160,7 +128,10 @@ class Detector:
         fits = self._fits if self._fits is not None else self._fit()
         channels = self._channels(now)
         statistics = channels.statistics(self._directed(now.value))
-        surprise: Floats = np.maximum.reduce(fits.surprise(statistics), axis=0)
+        surprises = fits.surprise(statistics)
+        if reading is not None:
+            reading.append(Readings(statistics, surprises, levels[_SEEN].copy(), levels[_AWAY].copy()))
+        surprise: Floats = np.maximum.reduce(surprises, axis=0)
         support = surprise[: config.supports].copy()
         supported = surprise[config.supports : 2 * config.supports]
         supported *= credit
@@ -212,7 +183,7 @@ class Detector:
 
     def _observe(
         self, values: Floats, widen: Floats | float, floor: Floats | float, phase: float | Floats
-    ) -> _Observation:
+    ) -> Observation:
         """Replace unknown values by the level, and let a first value set everything that is measured against."""
         levels, dtype = self._levels, self._dtype
         known = np.isfinite(values)
@@ -229,9 +200,9 @@ class Detector:
         least = np.maximum(np.abs(expected) * self.config.relative_floor, floor)
         least = np.maximum(least, change * self.config.season_slack)
         scale = np.maximum(levels[_SPREAD] * (widen * _SPREAD_TO_SCALE), least).astype(dtype, copy=False)
-        return _Observation(value, present, profile, expected, scale, widen)
+        return Observation(value, present, profile, expected, scale, widen)
 
-    def _channels(self, now: _Observation) -> Channels:
+    def _channels(self, now: Observation) -> Channels:
         """Place the channels of every direction; see `Channels`."""
         levels, signals = self._levels, self.config.signals
         down = slice(signals - self.config.downward, signals)
@@ -271,7 +242,7 @@ class Detector:
         self._reaching = self._fits.statistic(np.full((1, 1), self.config.surprise, self._dtype))
         return self._fits
 
-    def _learn_tails(self, now: _Observation, statistics: Floats, score: Floats) -> None:
+    def _learn_tails(self, now: Observation, statistics: Floats, score: Floats) -> None:
         """Learn one step's statistics; called for steps that share no data with each other.
 
         A run of values that are away from the level is one event, not many: the farther into it, the less it teaches.
@@ -285,7 +256,7 @@ class Detector:
 
     def _learn(
         self,
-        now: _Observation,
+        now: Observation,
         warming: NDArray[np.bool_],
         anomalous: NDArray[np.bool_],
         step: int,
@@ -315,7 +286,7 @@ class Detector:
         self._remember(now, step, trusted)
         self._absorb(now, far)
 
-    def _stretch(self, now: _Observation, far: NDArray[np.bool_]) -> None:
+    def _stretch(self, now: Observation, far: NDArray[np.bool_]) -> None:
         """Move the ends of what was seen to a value beyond them, slowly while it is away; else a little inwards."""
         config, ends = self.config, self._levels[_HIGHEST : _LOWEST + 1]
         beyond = np.stack((now.value, -now.value))
@@ -326,7 +297,7 @@ class Detector:
         beyond[:, far] *= config.anomalous_weight / config.overlap
         ends += beyond
 
-    def _remember(self, now: _Observation, step: int, trusted: Floats) -> None:
+    def _remember(self, now: Observation, step: int, trusted: Floats) -> None:
         """Let the value that no longer shares data with the next step enter the recent mean, and keep this one."""
         levels, overlap = self._levels, self.config.overlap
         leaving = levels[_RING + step % overlap]
@@ -338,7 +309,7 @@ class Detector:
         leaving[:] = now.value - now.profile
         leaving[now.present == 0] = np.nan
 
-    def _absorb(self, now: _Observation, far: NDArray[np.bool_]) -> None:
+    def _absorb(self, now: Observation, far: NDArray[np.bool_]) -> None:
         """Make the present value the new normal of series that have stayed away from the old one for long enough."""
         levels = self._levels
         away = levels[_AWAY]

@@ -9,13 +9,17 @@ import numpy as np
 from operators.kernels.codec import pack, unpack
 from operators.kernels.frames import ANOMALOUS, NORMAL, WARMING, ScoredFrame
 from operators.kernels.scoring.detector import Detector
-from operators.kernels.scoring.signals import TRAFFIC, Banding, measure
+from operators.kernels.scoring.explanation import Explanation, Judged, explain
+from operators.kernels.scoring.signals import TRAFFIC, Banding, Measures, measure
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from operators.kernels.frames import WindowFrame
     from operators.kernels.scoring.config import ScoringConfig
+    from operators.kernels.scoring.verdicts import Readings, Verdicts
 
 _KIND: Final = "scorer"
 _VERSION: Final = 1
@@ -71,6 +75,34 @@ class Scorer:
         Raises:
             ValueError: The frame has no `carry`, but other rows than the last one.
         """
+        return self._step(frame, None)[0]
+
+    def step_explained(self, frame: WindowFrame, rows: Sequence[int]) -> tuple[ScoredFrame, list[Explanation]]:
+        """Do what `step` does, and tell why.
+
+        Args:
+            frame: As for `step`.
+            rows: Rows of the frame to explain.
+
+        Returns:
+            The frame with its verdicts, and the explanation of each of the rows.
+        """
+        readings: list[Readings] = []
+        scored, measures, verdicts = self._step(frame, readings)
+        gates = {row: self._banding.gates(measures, verdicts, row) for row in rows}
+        judged = Judged(
+            scored=scored,
+            measures=measures,
+            readings=readings[0],
+            gates=gates,
+            whole=np.isfinite(measures.watched[1 + TRAFFIC]),
+            warming=verdicts.warming,
+            surprise=self._config.surprise,
+            opinions={"default": scored.score},
+        )
+        return scored, [explain(judged, row) for row in rows]
+
+    def _step(self, frame: WindowFrame, readings: list[Readings] | None) -> tuple[ScoredFrame, Measures, Verdicts]:
         self._align(frame)
         measures = measure(frame, self._config, self._length_ms)
         self._leave_out_partial_windows(measures.watched)
@@ -81,11 +113,13 @@ class Scorer:
             credit=measures.credit,
             step=frame.window_end_ms // self._slide_ms,
             phase=frame.window_end_ms % _DAY_MS / _DAY_MS,
+            reading=readings,
         )
         bands = self._banding.apply(measures, verdicts)
         state = np.where(verdicts.warming[TRAFFIC], np.int8(WARMING), np.int8(NORMAL))
         state[np.maximum.reduce(bands.score, axis=0) >= 1] = ANOMALOUS
-        return ScoredFrame(frame, bands.score, bands.expected, bands.lower, bands.upper, state)
+        scored = ScoredFrame(frame, bands.score, bands.expected, bands.lower, bands.upper, state)
+        return scored, measures, verdicts
 
     def to_bytes(self) -> bytes:
         """Encode the state of all series."""

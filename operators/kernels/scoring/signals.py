@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from operators.kernels.frames import WindowFrame
     from operators.kernels.scoring.config import ScoringConfig
-    from operators.kernels.scoring.detector import Verdicts
+    from operators.kernels.scoring.verdicts import Verdicts
 
 LATENCY, ERRORS, TRAFFIC = range(3)
 
@@ -24,6 +24,10 @@ _SMALLEST_SCALE: Final = 0.02
 _FARTHEST_LOG: Final = 40.0
 
 _JUST_BELOW_ONE: Final = 1 - 1e-6
+
+_GATE_PREFIXES: Final = ("latency", "errors", "traffic_rise")
+_GATE_UNITS: Final = ("_ms", "", "_per_s")
+"""Parts of the names of the gates in `ScoringConfig`, by signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,23 @@ class Measures:
     floor: NDArray[np.float64]
     requests: NDArray[np.int64]
     credit: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """How far a value must be from what was expected before its probability counts.
+
+    Attributes:
+        name: The setting that it comes from.
+        direction: `up` or `down`.
+        edge: The value that has to be passed, in the unit of the signal.
+        passed: Whether it was.
+    """
+
+    name: str
+    direction: str
+    edge: float
+    passed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +148,28 @@ class Banding:
         score = np.minimum(verdicts.score, _JUST_BELOW_ONE)
         score = np.where(outside, np.maximum(verdicts.score, 1), score)
         return Bands(score, expected, lower, upper)
+
+    def gates(self, measures: Measures, verdicts: Verdicts, row: int) -> tuple[tuple[Gate, ...], ...]:
+        """Tell which gates one series has passed: for each signal those that `apply` has built into its band."""
+        signals = len(measures.natural)
+        expected, base = _natural(np.stack((verdicts.expected[:, row], verdicts.base[:, row]))[..., None])[..., 0]
+        told: list[tuple[Gate, ...]] = []
+        for number, prefix in zip(range(signals), _GATE_PREFIXES, strict=True):
+            value = float(measures.natural[number, row])
+            highest = max(float(expected[number]), float(base[number]))
+            edges = [
+                (f"{prefix}_min{_GATE_UNITS[number]}", highest + float(self._rise[number, 0])),
+                (f"{prefix}_min_ratio", highest * (1 + float(self._rise_ratio[number, 0]))),
+            ]
+            if number == ERRORS:
+                edges.append(("errors_min_count", (self._errors - 0.5) / float(measures.requests[row])))
+            gates = [Gate(name, "up", edge, value > edge) for name, edge in edges]
+            if number == TRAFFIC:
+                lowest = min(float(expected[number]), float(base[number]))
+                drops = (("_per_s", lowest - self._drop), ("_ratio", lowest * (1 - self._drop_ratio)))
+                gates += [Gate(f"traffic_drop_min{unit}", "down", edge, value < edge) for unit, edge in drops]
+            told.append(tuple(gates))
+        return tuple(told)
 
 
 def _natural(watched: NDArray[np.floating]) -> NDArray[np.float64]:
