@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
+from flows.alert_settings import policy_of
+from flows.detection_settings import scoring_of
 from flows.settings import Settings, load_settings
 from flows.startup import one_line_errors, recover, serve_page, source_of, spare_the_collector
 from operators.alert import alert
 from operators.census import census
-from operators.kernels.episodes import EpisodeConfig
-from operators.kernels.scoring import ScoringConfig
 from operators.kernels.windows import WindowRules
 from operators.score import score
 from operators.shard import shard
@@ -28,6 +28,8 @@ from sinks.publish import publish
 from sinks.topics import OutputTopic, ensure_topics
 
 if TYPE_CHECKING:
+    from operators.kernels.episodes import EpisodeConfig
+    from operators.kernels.scoring import ScoringConfig
     from sources.kafka import KafkaEventSource
 
 FLOW: Final = "anomaly"
@@ -48,16 +50,19 @@ def flow(settings: Settings | None = None) -> Dataflow:
     """
     with one_line_errors():
         settings = settings or load_settings()
+        scoring, policy = scoring_of(settings), policy_of(settings)
         vitals, page = Vitals(FLOW, settings.kafka.topics.events), Page(drop_after_ms=settings.window.series_ttl_ms)
         source = source_of(settings, vitals)
         sinks = _sinks(settings)
         serve_page(settings, vitals, page, sinks)
         spare_the_collector()
-        return _wired(settings, source, sinks, vitals, page)
+        return _wired(settings, scoring, policy, source, sinks, vitals, page)
 
 
 def _wired(
     settings: Settings,
+    scoring: ScoringConfig,
+    policy: EpisodeConfig,
     source: KafkaEventSource,
     sinks: dict[str, ExactlyOnceKafkaSink],
     vitals: Vitals,
@@ -65,7 +70,6 @@ def _wired(
 ) -> Dataflow:
     topics, span = settings.kafka.topics, settings.window
     rules = WindowRules(span.length_ms, span.slide_ms, span.series_ttl_ms, span.max_series)
-    policy = EpisodeConfig.for_windows(length_ms=span.length_ms, slide_ms=span.slide_ms)
 
     graph = Dataflow(FLOW)
     events = op.input("events", graph, source)
@@ -73,7 +77,7 @@ def _wired(
     rows = shard("shard", events, shards=span.shards)
     verdicts = census("census", events, rules=rules, shards=span.shards, vitals=vitals)
     windows = window("window", rows, verdicts, rules=rules, vitals=vitals)
-    scores = score("score", windows, config=ScoringConfig(), rules=rules, vitals=vitals)
+    scores = score("score", windows, config=scoring, rules=rules, vitals=vitals)
     alerts = alert("alert", scores, config=policy, vitals=vitals)
 
     publish("dead_letters", events, encode=encoding.dead_letters, sink=sinks[topics.dead_letter])

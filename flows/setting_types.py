@@ -90,6 +90,12 @@ def whole(low: int, high: int, what: str) -> tuple[Any, ...]:
     return BeforeValidator(_not_boolean), Field(ge=low, le=high), rule
 
 
+def decimal(low: float, high: float, what: str) -> tuple[Any, ...]:
+    """Build the metadata of a number from `low` to `high`, both included."""
+    rule = Rule(f"{what} from {low:g} to {high:g}")
+    return BeforeValidator(_not_boolean), Field(ge=low, le=high, allow_inf_nan=False), rule
+
+
 Duration = Annotated[int, *whole(1, YEAR_MS, "milliseconds")]
 DurationOrZero = Annotated[int, *whole(0, YEAR_MS, "milliseconds")]
 Port = Annotated[int, BeforeValidator(_not_boolean), Field(ge=1, le=LAST_PORT), Rule("a port from 1 to 65535")]

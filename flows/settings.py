@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from flows.alert_settings import AlertSettings
 from flows.client_options import ClientOptions, flat_options, refused_option
+from flows.detection_settings import DetectionSettings
 from flows.output_settings import AlertmanagerSettings, ArchiveSettings, PrometheusSettings
 from flows.setting_sources import Rule, SettingsError, read_settings
 from flows.setting_types import (
@@ -199,6 +201,8 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     window: WindowSettings = WindowSettings()
     events: EventSettings = EventSettings()
+    detection: DetectionSettings = DetectionSettings()
+    alerts: AlertSettings = AlertSettings()
     archive: ArchiveSettings = ArchiveSettings()
     prometheus: PrometheusSettings = PrometheusSettings()
     alertmanager: AlertmanagerSettings = AlertmanagerSettings()
