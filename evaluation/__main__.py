@@ -1,4 +1,4 @@
-"""Detectors against labelled truth: `python -m evaluation score IN OUT` and `report IN --labels FILE`."""
+"""Detectors against labelled truth: `python -m evaluation score IN OUT`, `report IN --labels FILE`, `simulated`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from evaluation import recordings, report
 from evaluation.episodes import openings
 from evaluation.judgement import Labelled
 from evaluation.replay import DETECTORS
+from evaluation.simulated import simulated
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+
+app.command()(simulated)
 
 _DETECTOR_HELP = f"Detector: {', '.join(DETECTORS)}."
 

@@ -1,0 +1,216 @@
+"""Simulated worlds run through the flow: what happened, what the windows showed, and what was told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from evaluation.simulated_flow import Batch, run_flow
+from evaluation.window_table import table_of
+from local.demo.matching import Alert, Incident, grace_after, judge
+from simulator.incidents import LatencyStep, Surge
+from simulator.stream import Plan, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    import polars as pl
+
+    from flows.settings import Settings
+    from local.demo.matching import Judgement
+    from operators.kernels.frames import Transition
+    from simulator import incidents as happening
+    from simulator.world import World
+
+PARTITIONS: Final = 4
+
+START_MS: Final = 1_772_434_800_000
+"""2026-03-02 07:00 UTC: a Monday morning, always the same one, so that a seed decides everything."""
+
+SHIFT_FACTOR: Final = 2.5
+"""How many times slower a service gets that is deployed badly and stays so."""
+
+_SHIFT_EVERY_MS: Final = 1_200_000
+_SURGE_EVERY_MS: Final = 900_000
+_SURGE_MS: Final = 420_000
+_BEGIN_MS: Final = 1_800_000
+_ROOM_MS: Final = 600_000
+
+
+class Deployments(Plan):
+    """A world in which one service after the other gets slower and stays so, as after a deployment nobody reverts."""
+
+    def incidents(self, world: World) -> Iterator[happening.Incident]:
+        """Give the shifts, each on a service of its own, from the first half hour on, to the end of the recording."""
+        end_ms = self.start_ms + (self.duration_ms or 0)
+        for service, start_ms in zip(world.services, _every(self, _SHIFT_EVERY_MS), strict=False):
+            yield LatencyStep(start_ms=start_ms, end_ms=end_ms, services=(service,), factor=SHIFT_FACTOR)
+
+
+class Surges(Plan):
+    """A world that has more requests now and then, and bears them well: nobody should be woken."""
+
+    def incidents(self, world: World) -> Iterator[happening.Incident]:
+        """Give surges as strong as those of the random scenario, which has few of them: they need all services."""
+        rng = np.random.default_rng([self.seed, 0x5066E])
+        for start_ms in _every(self, _SURGE_EVERY_MS):
+            factor = round(float(rng.uniform(1.3, 1.8)), 2)
+            yield Surge(start_ms=start_ms, end_ms=start_ms + _SURGE_MS, services=world.services, factor=factor)
+
+
+def _every(plan: Plan, step_ms: int) -> range:
+    """Give times from the first half hour on, with some room before the end."""
+    return range(plan.start_ms + _BEGIN_MS, plan.start_ms + (plan.duration_ms or 0) - _ROOM_MS, step_ms)
+
+
+def plans(seed: int, *, duration_ms: int, incidents_per_hour: float, rate_per_s: float) -> dict[str, Plan]:
+    """Plan the recordings of one seed: incidents at random, surges alone, and shifts that last.
+
+    Args:
+        seed: Fixes all of them.
+        duration_ms: Length of each.
+        incidents_per_hour: Of the random one, about: a service that had an incident rests before the next.
+        rate_per_s: Events per second.
+    """
+    both: dict[str, Any] = {"start_ms": START_MS, "duration_ms": duration_ms, "rate_per_s": rate_per_s}
+    return {
+        "random": Plan(seed=seed, scenario="random", incidents_per_hour=incidents_per_hour, **both),
+        "surges": Surges(seed=seed, **both),
+        "deployments": Deployments(seed=seed, **both),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One recording and what the flow said of it.
+
+    Attributes:
+        plan: What was recorded.
+        incidents: What went wrong in it.
+        table: Scored windows, as `window_table` has them.
+        transitions: What went to the alerts topic.
+        slide_ms: Time between window ends.
+        length_ms: Length of a window.
+        events: How many events there were.
+    """
+
+    plan: Plan
+    incidents: tuple[Incident, ...]
+    table: pl.DataFrame
+    transitions: tuple[Transition, ...]
+    slide_ms: int
+    length_ms: int
+    events: int
+
+    @property
+    def hours(self) -> float:
+        """Length of the recording."""
+        return (self.plan.duration_ms or 0) / 3_600_000
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """The flow's own alerts."""
+        return alerts_of(self.transitions)
+
+    def judge(self, alerts: Iterable[Alert]) -> Judgement:
+        """Judge the flow's alerts, or those of somebody else on the same recording."""
+        now_ms = self.plan.start_ms + (self.plan.duration_ms or 0)
+        grace_ms = grace_after(length_ms=self.length_ms, slide_ms=self.slide_ms)
+        return judge(self.incidents, alerts, now_ms=now_ms, grace_ms=grace_ms)
+
+
+def run(plan: Plan, settings: Settings, *, on_progress: Callable[[int], None] = lambda _: None) -> Run:
+    """Record a world and run it through the flow.
+
+    Args:
+        plan: What to record; it must have an end.
+        settings: Of the flow.
+        on_progress: Told the event time that is reached, in milliseconds.
+    """
+    # One shard: rows don't depend on their number, and arrays over few series cost more than their arithmetic.
+    settings = settings.model_copy(update={"window": settings.window.model_copy(update={"shards": 1})})
+    out = run_flow(_batches(plan, on_progress), partitions=PARTITIONS, settings=settings)
+    return Run(
+        plan=plan,
+        incidents=tuple(incidents_of(plan)),
+        table=table_of([frame for frame in out.frames if not frame.windows.cut_short]),
+        transitions=tuple(out.transitions),
+        slide_ms=settings.window.slide_ms,
+        length_ms=settings.window.length_ms,
+        events=out.vitals.events["accepted"],
+    )
+
+
+def incidents_of(plan: Plan) -> Iterator[Incident]:
+    """Give the truth of a recording."""
+    world = plan.world()
+    for happened in plan.incidents(world):
+        truth = happened.truth(world, plan.end_ms)
+        yield Incident(
+            name=truth["scenario_id"],
+            kind=truth["kind"],
+            start_ms=truth["start_ms"],
+            end_ms=truth["end_ms"],
+            services=tuple(truth["services"]),
+            signals=tuple(truth["signals"]),
+            page=truth["page"],
+            endpoints=tuple(truth["endpoints"]),
+            description=truth["description"],
+        )
+
+
+def alerts_of(transitions: Iterable[Transition]) -> list[Alert]:
+    """Put the two records of each episode together."""
+    found: dict[tuple[str, int], Alert] = {}
+    for change in transitions:
+        key = (change.fingerprint, change.starts_at_ms)
+        if change.status == "firing":
+            labels = change.labels
+            found[key] = Alert(
+                alertname=labels["alertname"],
+                service=labels["service"],
+                endpoint=labels["endpoint"],
+                signal=change.signal,
+                severity=labels["severity"],
+                fired_ms=change.window_end_ms,
+            )
+        elif key in found:
+            found[key] = replace(found[key], resolved_ms=change.window_end_ms)
+    return list(found.values())
+
+
+def pages_of(alerts: Sequence[Alert]) -> list[tuple[Alert, ...]]:
+    """Group alerts as a person is told of them: what opens while another alert of the service is open is no new page.
+
+    Returns:
+        The alerts of each page, by time.
+    """
+    pages: list[list[Alert]] = []
+    open_until: dict[str, float] = {}
+    current: dict[str, list[Alert]] = {}
+    for alert in sorted(alerts, key=lambda one: (one.fired_ms, one.service, one.endpoint, one.alertname)):
+        until_ms = float("inf") if alert.resolved_ms is None else alert.resolved_ms
+        if alert.fired_ms < open_until.get(alert.service, 0):
+            current[alert.service].append(alert)
+        else:
+            current[alert.service] = [alert]
+            pages.append(current[alert.service])
+            open_until[alert.service] = 0
+        open_until[alert.service] = max(open_until[alert.service], until_ms)
+    return [tuple(page) for page in pages]
+
+
+def _batches(plan: Plan, on_progress: Callable[[int], None]) -> Iterator[Batch]:
+    for chunk in record(plan, PARTITIONS):
+        records = chunk.records
+        values: list[list[bytes | None]] = [[] for _ in range(PARTITIONS)]
+        arrival_ms: list[list[int]] = [[] for _ in range(PARTITIONS)]
+        for value, partition, at_ms in zip(records.values, records.partitions, records.arrival_ms, strict=True):
+            values[partition].append(value)
+            arrival_ms[partition].append(at_ms)
+        for partition in range(PARTITIONS):
+            if values[partition]:
+                yield Batch(partition, values[partition], arrival_ms[partition])
+        on_progress(chunk.start_ms)

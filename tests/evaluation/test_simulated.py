@@ -1,0 +1,94 @@
+"""The flow on simulated worlds: what it finds, what it lets people sleep through, and how the figures come about."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from evaluation.__main__ import app
+from evaluation.simulated_runs import PARTITIONS, START_MS, Deployments, alerts_of, pages_of, plans, run
+from evaluation.window_table import SCHEMA, frames_of, table_of
+from flows.settings import Settings
+from local.demo.matching import Alert, Verdict
+from operators.kernels.scoring import Scorer, ScoringConfig
+from simulator.stream import Plan, record
+
+SLIDE_MS, LENGTH_MS = 10_000, 60_000
+
+
+def alert(service: str, fired_s: int, resolved_s: int | None, endpoint: str = "/") -> Alert:
+    resolved_ms = None if resolved_s is None else resolved_s * 1000
+    return Alert("LatencyAnomaly", service, endpoint, "latency", "warning", fired_s * 1000, resolved_ms)
+
+
+@pytest.mark.slow
+def test_flow_finds_incidents_and_lets_surges_pass() -> None:
+    result = CliRunner().invoke(app, ["simulated", "--seed", "5", "--duration", "90m", "--json"])
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    figures = {one["name"]: one for one in told["compared"]}
+    flow, threshold = figures["tailmark"], figures["static threshold"]
+    assert told["seeds"] == [5]
+    assert sum(kind["incidents"] for kind in flow["kinds"]) >= 5
+    assert flow["recall"] >= 0.8
+    assert flow["precision"] >= 0.9
+    assert flow["surges"] >= 3
+    assert flow["surges_paged"] == 0
+    assert flow["shifts"] == flow["shifts_paged_once"] >= 2
+    assert flow["recall"] * flow["precision"] > threshold["recall"] * threshold["precision"]
+
+
+@pytest.mark.parametrize("duration", ["1s", "ten", "30m"])
+def test_duration_in_which_nothing_happens_is_refused_in_one_line(duration: str) -> None:
+    result = CliRunner().invoke(app, ["simulated", "--duration", duration])
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "`--duration` must be at least 45m" in result.stderr
+
+
+def test_windows_rescored_from_their_records_have_the_scores_of_the_flow() -> None:
+    plan = Plan(seed=3, start_ms=START_MS, duration_ms=1_200_000, rate_per_s=100.0, scenario="demo")
+    recorded = run(plan, Settings())
+    scorer = Scorer(ScoringConfig(), SLIDE_MS, LENGTH_MS)
+    again = table_of([scorer.step(frame) for frame in frames_of(recorded.table)])
+    order = ["window_end_ms", "service", "endpoint"]
+    assert again.schema == SCHEMA
+    assert again.sort(order).equals(recorded.table.sort(order), null_equal=True)
+    assert recorded.table["latency_score"].max() > 1
+    sent = sum(int(chunk.records.contents[:, 0].sum()) for chunk in record(plan, PARTITIONS))
+    assert 0.99 * sent < recorded.events <= sent
+
+
+def test_same_seed_gives_the_same_alerts() -> None:
+    plan = Plan(seed=4, start_ms=START_MS, duration_ms=900_000, rate_per_s=60.0, scenario="demo")
+    first, second = run(plan, Settings()), run(plan, Settings())
+    assert first.alerts == second.alerts != []
+    assert first.table.equals(second.table, null_equal=True)
+    assert Verdict.FOUND in {outcome.verdict for outcome in first.judge(first.alerts).outcomes}
+
+
+def test_page_is_what_opens_while_nothing_else_of_the_service_is_open() -> None:
+    told = [
+        alert("a", 10, 100),
+        alert("a", 20, 400, "/x"),
+        alert("b", 30, 50),
+        alert("a", 300, 500, "/y"),
+        alert("a", 600, None),
+        alert("a", 9000, 9001, "/x"),
+    ]
+    assert [(page[0].service, len(page)) for page in pages_of(told)] == [("a", 3), ("b", 1), ("a", 2)]
+    assert alerts_of([]) == []
+
+
+def test_recordings_of_a_seed_have_surges_and_lasting_shifts() -> None:
+    planned = plans(9, duration_ms=7_200_000, incidents_per_hour=12.0, rate_per_s=10.0)
+    assert set(planned) == {"random", "surges", "deployments"}
+    surges = list(planned["surges"].incidents(planned["surges"].world()))
+    assert len(surges) >= 4
+    assert not any(surge.page for surge in surges)
+    shifts = list(planned["deployments"].incidents(planned["deployments"].world()))
+    assert isinstance(planned["deployments"], Deployments)
+    assert {shift.end_ms for shift in shifts} == {START_MS + 7_200_000}
+    assert len({shift.services for shift in shifts}) == len(shifts) >= 3
