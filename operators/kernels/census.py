@@ -82,12 +82,14 @@ class Census:
 
     def _without_place(self, pane: int, seen: set[Series]) -> list[Series]:
         """Give places to the series of a pane, and return those that got none."""
-        new = [series for series in seen if series not in self._members]
-        if len(self._members) + len(new) > self._rules.max_series:
+        # Between sets and dictionaries hashes are handed on; a comprehension would hash every name again.
+        folded: list[Series] = []
+        if len(self._members) + len(seen.difference(self._members)) > self._rules.max_series:
             self._forget_silent(pane)
-            new = sorted(series for series in seen if series not in self._members)
-        folded = new[max(0, self._rules.max_series - len(self._members)) :]
-        self._members.update(dict.fromkeys(seen.difference(folded), pane))
+            new = sorted(seen.difference(self._members))
+            folded = new[max(0, self._rules.max_series - len(self._members)) :]
+            seen = seen.difference(folded)
+        self._members.update(dict.fromkeys(seen, pane))
         return folded
 
     def _forget_silent(self, pane: int) -> None:

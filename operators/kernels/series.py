@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 MAX_CODES: Final = 1 << 18
 """How many series a table remembers before the source starts a new one, so that churn can't grow it for ever."""
 
-
 _FIRST_CODES: Final = 256
+_NO_PAIR: Final = np.uint64((1 << 64) - 1)
+_PAIR_SHIFT: Final = np.uint64(32)
+_PAIR_MASK: Final = np.uint64((1 << 32) - 1)
+_MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 divided by the golden ratio, which spreads numbers that follow each other."""
 
 
 def shard_of(service: str, shards: int) -> int:
@@ -65,33 +69,78 @@ class Sightings:
     panes: list[int]
 
 
-class _Endpoints(dict[str, int]):
-    """Codes of the endpoints of one service; asking for a new one gives it the next code.
+class _Numbers(dict[str, int]):
+    """Numbers of names in order of first sight; a miss costs a call, a hit none."""
 
-    A miss costs a call, a hit none: so one comprehension translates a batch, whether all of it is known or not.
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __missing__(self, name: str) -> int:
+        number = self[name] = len(self.names)
+        self.names.append(name)
+        return number
+
+
+class _Codes:
+    """Codes of pairs of numbers: a hash table in arrays, which looks up a thousand pairs at once.
+
+    Linear probing after multiplicative hashing (Knuth, The Art of Computer Programming 3, 6.4). Python's own
+    dictionaries would cost four misses of the cache for each event when there are a hundred thousand series.
     """
 
-    def __init__(self, service: str, names: list[tuple[str, str]]) -> None:
-        super().__init__()
-        self._service = service
-        self._names = names
+    def __init__(self) -> None:
+        self._pairs = np.full(_FIRST_CODES, _NO_PAIR, np.uint64)
+        self._code = np.zeros(_FIRST_CODES, np.int64)
+        self._known = 0
 
-    def __missing__(self, endpoint: str) -> int:
-        code = self[endpoint] = len(self._names)
-        self._names.append((self._service, endpoint))
-        return code
+    def of(self, pairs: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """Look pairs up, and give codes to new ones, in order of first sight.
 
+        Args:
+            pairs: Shape (n,).
 
-class _Services(dict[str, _Endpoints]):
-    """Endpoints by service; asking for a service that is new adds it."""
+        Returns:
+            The code of each, shape (n,); and the pairs that were new, in the order of their codes.
+        """
+        place = self._places(pairs)
+        missing = self._pairs[place] != pairs
+        new = pairs[:0]
+        if missing.any():
+            unknown, first = np.unique(pairs[missing], return_index=True)
+            new = unknown[np.argsort(first)]
+            self._add(new)
+            place = self._places(pairs)
+        return self._code[place], new
 
-    def __init__(self, names: list[tuple[str, str]]) -> None:
-        super().__init__()
-        self._names = names
+    def _places(self, pairs: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """Find where each pair is, or the free place where it would go."""
+        mask = len(self._pairs) - 1
+        place = ((pairs * _MULTIPLIER) >> np.uint64(64 - mask.bit_length())).astype(np.intp)
+        found = self._pairs[place]
+        on = np.flatnonzero((found != pairs) & (found != _NO_PAIR))
+        while len(on):
+            place[on] = (place[on] + 1) & mask
+            found = self._pairs[place[on]]
+            on = on[(found != pairs[on]) & (found != _NO_PAIR)]
+        return place
 
-    def __missing__(self, service: str) -> _Endpoints:
-        endpoints = self[service] = _Endpoints(service, self._names)
-        return endpoints
+    def _add(self, new: NDArray[np.uint64]) -> None:
+        """Give the next codes to pairs that are not there, each once; at most half of the table is taken."""
+        codes = np.arange(self._known, self._known + len(new))
+        self._known += len(new)
+        if 2 * self._known > len(self._pairs):
+            taken = self._pairs != _NO_PAIR
+            new, codes = np.concatenate([self._pairs[taken], new]), np.concatenate([self._code[taken], codes])
+            size = 1 << (4 * self._known - 1).bit_length()
+            self._pairs, self._code = np.full(size, _NO_PAIR, np.uint64), np.zeros(size, np.int64)
+        while len(new):
+            place = self._places(new)
+            # Of several that found the same free place, the last is written; the others look on.
+            self._pairs[place] = new
+            settled = self._pairs[place] == new
+            self._code[place[settled]] = codes[settled]
+            new, codes = new[~settled], codes[~settled]
 
 
 class SeriesTable:
@@ -109,7 +158,7 @@ class SeriesTable:
         """
         self.names: list[tuple[str, str]] = []
         self._shards = shards
-        self._codes = _Services(self.names)
+        self._services, self._endpoints, self._codes = _Numbers(), _Numbers(), _Codes()
         self._shard = np.zeros(_FIRST_CODES, np.int64)
         self._number = np.zeros(_FIRST_CODES, np.int64)
         self._series: list[list[tuple[str, str]]] = [[] for _ in range(shards)]
@@ -129,8 +178,16 @@ class SeriesTable:
         Returns:
             Shape (n,), int64.
         """
-        known = self._codes
-        return np.fromiter([known[event.service][event.endpoint] for event in events], np.int64, len(events))
+        services, endpoints, n = self._services, self._endpoints, len(events)
+        pairs = np.fromiter([services[event.service] for event in events], np.uint64, n)
+        pairs <<= _PAIR_SHIFT
+        pairs |= np.fromiter([endpoints[event.endpoint] for event in events], np.uint64, n)
+        codes, new = self._codes.of(pairs)
+        if len(new):
+            of_service, of_endpoint = (new >> _PAIR_SHIFT).tolist(), (new & _PAIR_MASK).tolist()
+            names = map(endpoints.names.__getitem__, of_endpoint)
+            self.names += zip(map(services.names.__getitem__, of_service), names, strict=True)
+        return codes
 
     def places(self) -> Places:
         """Tell where the codes belong; it stays true when more are added."""
@@ -147,12 +204,17 @@ class SeriesTable:
             more = np.zeros(2 * n - first, np.int64)
             self._shard = np.concatenate([self._shard[:first], more])
             self._number = np.concatenate([self._number[:first], more])
-        for code in range(first, n):
-            name = self.names[code]
-            shard = self._shard[code] = shard_of(name[0], self._shards) if name[0] else -1
+        new = self.names[first:n]
+        services = {service for service, _ in new}
+        shard_of_service = {service: shard_of(service, self._shards) if service else -1 for service in services}
+        shards = [shard_of_service[service] for service, _ in new]
+        numbers = []
+        for shard, name in zip(shards, new, strict=True):
+            of_shard = self._series[shard]
+            numbers.append(len(of_shard))
             if shard >= 0:
-                self._number[code] = len(self._series[shard])
-                self._series[shard].append(name)
+                of_shard.append(name)
+        self._shard[first:n], self._number[first:n] = shards, numbers
 
     def untold(self, code: NDArray[np.int64], pane: NDArray[np.int64]) -> Sightings | None:
         """Find the series and panes that were not told just before, and take them as told.
