@@ -7,8 +7,24 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, Field
 
 from flows.setting_sources import Rule, SettingsError
-from flows.setting_types import LAST_PORT, URL_RULE, URLS_RULE, Group, Port, Text, Url, empty_is_unset, listed
+from flows.setting_types import (
+    LAST_PORT,
+    URL_RULE,
+    URLS_RULE,
+    Duration,
+    Group,
+    Port,
+    Text,
+    Url,
+    empty_is_unset,
+    listed,
+    whole,
+)
 
+MIN_RESEND_MS: Final = 1_000
+MAX_RESEND_MS: Final = 3_600_000
+
+MAX_PUBLISH_ROWS: Final = 100_000_000
 _FLOW_PORTS: Final = {"anomaly": 8000, "bridge": 8001, "archive": 8002}
 _PORTS_BETWEEN_PROCESSES: Final = 10
 
@@ -16,7 +32,16 @@ _PORTS_BETWEEN_PROCESSES: Final = 10
 class ArchiveSettings(Group):
     """The Parquet archive."""
 
-    path: Text = Field(default="archive", description="Directory of the dataset.")
+    path: Text = Field(
+        default="archive",
+        description="Directory of the dataset. What is not published yet is beside it, in `<path>.staging`.",
+    )
+    publish_every_ms: Duration = Field(
+        default=600_000, description="How long rows may wait until readers see them. Longer makes fewer, larger files."
+    )
+    publish_rows: Annotated[int, *whole(1, MAX_PUBLISH_ROWS, "rows")] = Field(
+        default=1_000_000, description="How many rows of a topic partition may wait; then they are published at once."
+    )
 
 
 class PrometheusSettings(Group):
@@ -64,4 +89,25 @@ class AlertmanagerSettings(Group):
         tuple[Url, ...],
         BeforeValidator(listed),
         URLS_RULE,
-    ] = Field(default=(), description="Every replica, separated by commas: each gets every alert. Unset: off.")
+    ] = Field(
+        default=(),
+        description="Every replica, separated by commas: each gets every alert. A user part is sent as basic "
+        "authentication. Unset: off.",
+    )
+    bearer_token: Annotated[Text | None, BeforeValidator(empty_is_unset), Rule("a text of at least one character")] = (
+        Field(
+            default=None, description="Sent to every replica as `Authorization: Bearer`, unless its URL names a user."
+        )
+    )
+    resend_ms: Annotated[int, *whole(MIN_RESEND_MS, MAX_RESEND_MS, "milliseconds")] = Field(
+        default=60_000,
+        description="How often open alerts are sent again. A flow that is gone for four times as long lets them end.",
+    )
+    timeout_ms: Annotated[int, *whole(1, MAX_RESEND_MS, "milliseconds")] = Field(
+        default=10_000, description="How long one request may take."
+    )
+    max_age_ms: Duration = Field(
+        default=300_000,
+        description="An alert whose window ended longer ago waits until the flow has caught up, and is sent if it is "
+        "still open then.",
+    )

@@ -22,8 +22,10 @@ from sources.recovery import bytewax_flags, recovery_failure, recovery_of_run
 from sources.topic import partitions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
+
+    from prometheus_client.registry import Collector
 
     from flows.settings import Settings
     from operators.vitals import Vitals
@@ -171,7 +173,12 @@ def recover(settings: Settings, flow: str, output_partitions: Mapping[str, int])
 
 
 def serve_page(
-    settings: Settings, vitals: Vitals, page: Page | None, sinks: Mapping[str, ExactlyOnceKafkaSink]
+    settings: Settings,
+    vitals: Vitals,
+    page: Page | None,
+    sinks: Mapping[str, ExactlyOnceKafkaSink],
+    *,
+    more: Sequence[Collector] = (),
 ) -> None:
     """Serve the Prometheus page and the health of this process until it ends; only under `python -m bytewax.run`.
 
@@ -180,6 +187,7 @@ def serve_page(
         vitals: How the flow is doing.
         page: Its series and alerts; None for a flow that has none.
         sinks: Its Kafka sinks, by topic.
+        more: What else is on the page.
 
     Raises:
         OutputError: The port is taken.
@@ -190,7 +198,7 @@ def serve_page(
     stalled_after_s = max(STALLED_AFTER_S, STALLED_AFTER_EPOCHS * (flags.snapshot_interval_s or 0.0))
     PageServer(
         page,
-        [VitalsCollector(vitals, sinks)],
+        [VitalsCollector(vitals, sinks), *more],
         Health(vitals, stalled_after_s=stalled_after_s),
         host=settings.prometheus.host,
         port=settings.prometheus.port_for(vitals.flow, flags.member.process),

@@ -57,10 +57,16 @@ CONTRACT: dict[str, Any] = {
     "EVENTS__LATENCY_UNIT": "ms",
     "EVENTS__DEAD_LETTERS": False,
     "ARCHIVE__PATH": "archive",
+    "ARCHIVE__PUBLISH_EVERY_MS": 600_000,
+    "ARCHIVE__PUBLISH_ROWS": 1_000_000,
     "PROMETHEUS__HOST": "127.0.0.1",
     "PROMETHEUS__PORT": None,
     "PROMETHEUS__REMOTE_WRITE_URL": None,
     "ALERTMANAGER__URLS": (),
+    "ALERTMANAGER__BEARER_TOKEN": None,
+    "ALERTMANAGER__RESEND_MS": 60_000,
+    "ALERTMANAGER__TIMEOUT_MS": 10_000,
+    "ALERTMANAGER__MAX_AGE_MS": 300_000,
 }
 
 KERNEL_GROUPS = {"detection", "alerts"}
@@ -129,6 +135,8 @@ def test_contract_lists_every_setting() -> None:
         ("EVENTS__LATENCY_UNIT", "us", "us"),
         ("EVENTS__DEAD_LETTERS", "true", True),
         ("ARCHIVE__PATH", "data/parquet", "data/parquet"),
+        ("ARCHIVE__PUBLISH_EVERY_MS", "1000", 1_000),
+        ("ARCHIVE__PUBLISH_ROWS", "1", 1),
         ("PROMETHEUS__HOST", "::", "::"),
         ("PROMETHEUS__PORT", "65535", 65_535),
         ("PROMETHEUS__REMOTE_WRITE_URL", "https://tsdb:9090/api/v1/write", "https://tsdb:9090/api/v1/write"),
@@ -580,6 +588,7 @@ SECRETS = {
     "TAILMARK_KAFKA__OPTIONS__SASL_OAUTHBEARER_CLIENT_SECRET": SECRET,
     "TAILMARK_PROMETHEUS__REMOTE_WRITE_URL": f"https://user:{SECRET}@tsdb/write",
     "TAILMARK_ALERTMANAGER__URLS": f"http://a:9093,http://b:9093/?token={SECRET}",
+    "TAILMARK_ALERTMANAGER__BEARER_TOKEN": SECRET,
 }
 
 
