@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from flows.setting_sources import SettingsError, variable
+from flows.detector_choice import DETECTOR_RULE, panel_of, parsed
+from flows.setting_sources import Rule, SettingsError, variable
 from flows.setting_types import Group, decimal, whole
 from operators.kernels.scoring import ScoringConfig
+from operators.kernels.scoring.protocol import WindowSpan
 
 if TYPE_CHECKING:
     from flows.settings import Settings
@@ -25,6 +27,15 @@ Requests = Annotated[int, *whole(1, _MOST_REQUESTS, "requests")]
 Part = Annotated[float, *decimal(0, 0.999999, "a part of the whole")]
 Multiple = Annotated[float, *decimal(0, 1e6, "a multiple of what is expected")]
 Rate = Annotated[float, *decimal(0, 1e9, "requests per second")]
+
+
+def _detector(value: str) -> str:
+    parsed(value)
+    return value
+
+
+DetectorText = Annotated[str, AfterValidator(_detector), Rule(DETECTOR_RULE)]
+Names = Annotated[str, Field(min_length=1), Rule("names of detectors, separated by commas")]
 
 
 class DetectionSettings(Group):
@@ -89,6 +100,15 @@ class DetectionSettings(Group):
         default=_USUAL.season_bins,
         description="Bins of the time-of-day profile, learned from a series' second day on; 0 switches it off.",
     )
+    detectors: Annotated[dict[str, DetectorText], Rule(DETECTOR_RULE)] = Field(
+        default_factory=dict,
+        description="Detectors beside `default` and `knn`, by a name of your own, for `DETECTION__SERIES` to choose.",
+    )
+    series: Annotated[dict[str, Names], Rule("names of detectors, separated by commas")] = Field(
+        default_factory=dict,
+        description="Which detectors watch the series that match a pattern of `service|endpoint` (`*`, `?`, `[…]`); "
+        "the most specific pattern decides. A series that none matches has `default`. Patterns belong in the file.",
+    )
 
 
 def scoring_of(settings: Settings) -> ScoringConfig:
@@ -97,10 +117,11 @@ def scoring_of(settings: Settings) -> ScoringConfig:
     Raises:
         SettingsError: The detectors can't work so; one line that names the setting.
     """
-    detection = settings.detection
-    values = {field.name: getattr(detection, field.name) for field in fields(ScoringConfig)}
+    detection, span = settings.detection, settings.window
+    values = {field.name: getattr(detection, field.name) for field in fields(ScoringConfig) if field.name != "panel"}
+    panel = panel_of(detection.detectors, detection.series, WindowSpan(span.length_ms, span.slide_ms))
     try:
-        return ScoringConfig(**values)
+        return ScoringConfig(**values, panel=panel)
     except ValueError as error:
         raise SettingsError(named(("detection",), str(error), detection)) from None
 

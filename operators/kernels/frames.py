@@ -70,6 +70,8 @@ class ScoredFrame:
         lower: Shape (signals, n): below this value the score would reach 1; NaN where low values are never anomalous.
         upper: Shape (signals, n): above this value the score would reach 1; NaN where high values are never anomalous.
         state: Shape (n,), int8: `WARMING`, `NORMAL` or `ANOMALOUS`.
+        by_rule: Shape (signals, n), bool: anomalies that another detector than the default one finds, whose scores are
+            no probabilities; None where there is no other.
     """
 
     windows: WindowFrame
@@ -78,6 +80,7 @@ class ScoredFrame:
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     state: NDArray[np.int8]
+    by_rule: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)

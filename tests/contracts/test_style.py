@@ -58,6 +58,7 @@ PURE_MODULES: Final = {
     "dataclasses",
     "enum",
     "fastdigest",
+    "fnmatch",
     "functools",
     "hashlib",
     "heapq",

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import pytest
 
+from cli.config import toml_lines
 from flows.alert_settings import policy_of
 from flows.detection_settings import scoring_of
 from flows.settings import SettingsError, load_settings
 from operators.kernels.episodes import EpisodeConfig
 from operators.kernels.scoring import ScoringConfig
+from operators.kernels.scoring.novelty import Novelty
+from operators.kernels.scoring.protocol import WindowSpan
+from operators.kernels.scoring.rules import BurnRate, Limits
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_detection_that_nobody_set_is_that_of_the_kernels() -> None:
@@ -25,7 +33,7 @@ def test_times_of_alerts_that_nobody_set_follow_the_windows() -> None:
 
 
 def test_every_setting_of_detection_reaches_the_scorer() -> None:
-    given = {field.name: getattr(ScoringConfig(), field.name) for field in fields(ScoringConfig)}
+    given = {one.name: getattr(ScoringConfig(), one.name) for one in fields(ScoringConfig) if one.name != "panel"}
     given = {name: value / 2 if isinstance(value, float) else value * 2 for name, value in given.items()}
     settings = load_settings({f"TAILMARK_DETECTION__{name.upper()}": str(value) for name, value in given.items()})
     assert scoring_of(settings) == ScoringConfig(**given)
@@ -67,3 +75,81 @@ def test_alerts_that_could_not_work_are_refused_with_their_setting(environ: dict
 def test_number_outside_its_range_is_refused_with_the_rule(value: str) -> None:
     with pytest.raises(SettingsError, match=r"SURPRISE=.* must be -log10 of a probability from 1 to 15"):
         load_settings({"TAILMARK_DETECTION__SURPRISE": value})
+
+
+TOML = """
+[detection.detectors]
+limit = "static latency_ms=800 errors_ratio=0.05"
+slo = "burn_rate objective=0.999 windows=600000/120000/10,3600000/600000/2"
+mine = "tests.flows.detector_of_ours:make latency_ms=5"
+
+[detection.series]
+"checkout|*" = "default, knn"
+"Checkout|/pay" = "limit,slo"
+"search|*" = "mine"
+"""
+
+
+def from_toml(tmp_path: Path, text: str) -> ScoringConfig:
+    path = tmp_path / "tailmark.toml"
+    path.write_text(text)
+    return scoring_of(load_settings({"TAILMARK_CONFIG": str(path)}))
+
+
+def test_detectors_are_chosen_by_pattern_in_the_file(tmp_path: Path) -> None:
+    panel = from_toml(tmp_path, TOML).panel
+    assert [spec.name for spec in panel.detectors] == ["knn", "limit", "mine", "slo"]
+    assert panel.names_for("checkout", "/pay") == ("default", "knn")
+    assert panel.names_for("Checkout", "/pay") == ("limit", "slo")
+    assert panel.names_for("other", "/") == ("default",)
+    span = WindowSpan(60_000, 10_000)
+    assert {spec.name: type(spec.build(span, None)) for spec in panel.detectors} == {
+        "knn": Novelty,
+        "limit": Limits,
+        "slo": BurnRate,
+        "mine": Limits,
+    }
+    assert [spec.name for spec in panel.detectors if spec.gated] == ["knn"]
+
+
+def test_detector_in_the_environment_is_a_text() -> None:
+    environ = {"TAILMARK_DETECTION__DETECTORS__LIMIT": "static latency_ms=800"}
+    assert [spec.tag for spec in scoring_of(load_settings(environ)).panel.detectors] == ['static {"latency_ms": 800}']
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("static", "needs a positive"),
+        ("static latency=800", "unexpected keyword argument 'latency'"),
+        ("burn_rate objective=2", "`objective` must be between 0 and 1"),
+        ("nowhere.at_all:make", "can't be imported"),
+        ("json:nothing", "has no factory 'nothing'"),
+    ],
+)
+def test_detector_that_can_not_be_made_is_refused_in_one_line(text: str, reason: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        scoring_of(load_settings({"TAILMARK_DETECTION__DETECTORS__ODD": text}))
+    assert str(caught.value).startswith(f"TAILMARK_DETECTION__DETECTORS__ODD={text}: ")
+    assert reason in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_text_that_is_no_detector_is_refused_when_settings_are_read() -> None:
+    with pytest.raises(
+        SettingsError, match=r"DETECTORS__ODD=magic: must be static, burn_rate, knn or `module:factory`"
+    ):
+        load_settings({"TAILMARK_DETECTION__DETECTORS__ODD": "magic"})
+
+
+def test_series_with_a_detector_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"\[detection.series\]: `series` must give 'a\|\*' one or more of default"):
+        from_toml(tmp_path, '[detection.series]\n"a|*" = "nobody"\n')
+
+
+def test_settings_with_detectors_are_shown_as_they_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "tailmark.toml"
+    path.write_text(TOML)
+    settings = load_settings({"TAILMARK_CONFIG": str(path)})
+    path.write_text("\n".join(toml_lines(settings)))
+    assert load_settings({"TAILMARK_CONFIG": str(path)}) == settings

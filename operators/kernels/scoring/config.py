@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from operators.kernels.scoring.detector_config import DetectorConfig
+from operators.kernels.scoring.panel import PanelConfig
 from operators.kernels.scoring.season import SeasonConfig
 
 _DAY_MS = 86_400_000
@@ -46,6 +47,7 @@ class ScoringConfig:
         traffic_rise_min_per_s: Smallest rise of the rate that counts, in requests per second.
         traffic_rise_min_ratio: Smallest rise of the rate that counts, as a part of the expected one; 3 is four times.
         season_bins: Bins of the time-of-day profile; 0 switches it off.
+        panel: Detectors beside the default one, and which series they watch.
     """
 
     surprise: float = 4.5
@@ -64,6 +66,7 @@ class ScoringConfig:
     traffic_rise_min_per_s: float = 1.0
     traffic_rise_min_ratio: float = 3.0
     season_bins: int = 48
+    panel: PanelConfig = field(default_factory=PanelConfig)
 
     def __post_init__(self) -> None:
         """Reject impossible values.
@@ -71,12 +74,10 @@ class ScoringConfig:
         Raises:
             ValueError: A value is out of its range.
         """
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not math.isfinite(value) or value < 0:
-                msg = (
-                    f"`{field.name}` must be finite and not below 0, or nothing could be compared with it; got {value}"
-                )
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, int | float) and (not math.isfinite(value) or value < 0):
+                msg = f"`{one.name}` must be finite and not below 0, or nothing could be compared with it; got {value}"
                 raise ValueError(msg)
         for name in ("surprise", "warm_windows", "absorb_windows", "min_count", "full_count"):
             if getattr(self, name) <= 0:

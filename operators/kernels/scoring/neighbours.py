@@ -9,12 +9,17 @@ of shape, and with the usual distance of the series in place of their conformal 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from operators.kernels.codec import StateError, pack, unpack
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_KIND: Final = "neighbours"
+_VERSION: Final = 1
 
 _STEEP_SHARE: Final = 0.15
 """Ranges of a run below this part of the range of the series count as flat, or noise would pass for shape."""
@@ -24,6 +29,9 @@ _SMALLEST_USUAL: Final = 0.01
 
 _LARGEST_VALUE: Final = 1e15
 
+_STATE: Final = ("recent", "levels", "shapes", "known", "stored", "lowest", "highest", "usual", "judged")
+"""Arrays of the state, a row for each series."""
+
 
 @dataclass(frozen=True, slots=True)
 class NeighboursConfig:
@@ -31,6 +39,8 @@ class NeighboursConfig:
 
     Attributes:
         length: Values of a run.
+        overlap: Steps that share data with a step: a run takes every so-manieth value, and every
+            so-manieth run is remembered.
         memory: Runs that are remembered of each series.
         warm_runs: Runs that must be in memory before any is judged.
         shape_weight: What the distance in shape counts for beside the distance in level.
@@ -39,6 +49,7 @@ class NeighboursConfig:
     """
 
     length: int = 8
+    overlap: int = 1
     memory: int = 1000
     warm_runs: int = 40
     shape_weight: float = 0.35
@@ -52,23 +63,37 @@ class Neighbours:
     State is 64 KiB a series, a step about 20 µs a series.
     """
 
-    def __init__(self, config: NeighboursConfig, series: int) -> None:
+    def __init__(self, config: NeighboursConfig, series: int = 0) -> None:
         """Start with an empty memory for n series."""
         self.config = config
-        self._recent = np.zeros((series, config.length))
+        self._recent = np.zeros((series, (config.length - 1) * config.overlap + 1))
         self._levels = np.full((series, config.length, config.memory), np.inf, np.float32)
-        self._shapes = np.zeros_like(self._levels)
+        self._shapes = np.full_like(self._levels, np.inf)
         self._known = np.zeros(series, np.int64)
+        self._stored = np.zeros(series, np.int64)
         self._lowest = np.full(series, np.inf)
         self._highest = np.full(series, -np.inf)
         self._usual = np.zeros(series)
         self._judged = np.zeros(series, np.int64)
 
-    def step(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    @property
+    def warming(self) -> NDArray[np.bool_]:
+        """Shape (n,): whether a series has too few runs in memory to be judged."""
+        return self._stored - self.config.length < self.config.warm_runs
+
+    def align(self, carry: NDArray[np.int64]) -> None:
+        """Reorder, drop and add series; see `Detector.align`."""
+        fresh = Neighbours(self.config, 1)
+        for name, array in self._arrays().items():
+            held = getattr(fresh, f"_{name}")
+            setattr(self, f"_{name}", np.concatenate((array, held)).take(carry, axis=0))
+
+    def step(self, values: NDArray[np.float64], step: int = 0) -> NDArray[np.float64]:
         """Score one value of each series, then remember it.
 
         Args:
             values: Shape (n,); a value that is not finite is unknown and leaves its series as it was.
+            step: Number of this step, rising by one; needed only where steps share data.
 
         Returns:
             Shape (n,): 1 or more where the run that ends here is new; 0 where unknown or warming.
@@ -81,25 +106,51 @@ class Neighbours:
         self._lowest[rows] = np.minimum(self._lowest[rows], value)
         self._highest[rows] = np.maximum(self._highest[rows], value)
         self._known[rows] += 1
-        rows = rows[self._known[rows] >= self.config.length]
+        rows = rows[self._known[rows] >= self._recent.shape[1]]
         if len(rows):
-            score[rows] = self._judge(rows)
+            score[rows] = self._judge(rows, learns=step % self.config.overlap == 0)
         return score
 
-    def _judge(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    def to_bytes(self) -> bytes:
+        """Encode the state of all series."""
+        return pack(_KIND, _VERSION, {}, self._arrays())
+
+    @classmethod
+    def from_bytes(cls, config: NeighboursConfig, data: bytes) -> Neighbours:
+        """Resume from what `to_bytes` wrote under the same configuration.
+
+        Raises:
+            StateError: The bytes are no such state, or of runs of another length.
+        """
+        _, _, arrays = unpack(_KIND, (_VERSION,), data)
+        found = cls(config)
+        for name, array in found._arrays().items():
+            if arrays[name].shape[1:] != array.shape[1:]:
+                msg = f"`neighbours` state has other runs than the configuration: {name} is {arrays[name].shape[1:]}"
+                raise StateError(msg)
+            setattr(found, f"_{name}", arrays[name])
+        return found
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {name: getattr(self, f"_{name}") for name in _STATE}
+
+    def _judge(self, rows: NDArray[np.intp], *, learns: bool) -> NDArray[np.float64]:
         config = self.config
+        run = self._recent[rows, :: config.overlap]
         scale = self._highest[rows] - self._lowest[rows]
         scale += 1e-3 * np.abs(self._highest[rows]) + 1e-12
-        level = (self._recent[rows]).astype(np.float32)
-        shape = _shape(self._recent[rows], scale).astype(np.float32)
-        stored = self._known[rows] - config.length
+        level = run.astype(np.float32)
+        shape = _shape(run, scale).astype(np.float32)
+        stored = self._stored[rows]
         distance = self._distances(rows, level, shape, scale, stored).min(axis=1)
         ready = stored - config.length >= config.warm_runs
         score = np.where(ready, distance / (self._usual[rows] + _SMALLEST_USUAL) / config.ratio, 0.0)
-        self._learn_usual(rows, distance)
-        place = stored % config.memory
-        self._levels[rows, :, place] = level
-        self._shapes[rows, :, place] = shape
+        if learns:
+            self._learn_usual(rows, distance)
+            place = stored % config.memory
+            self._levels[rows, :, place] = level
+            self._shapes[rows, :, place] = shape
+            self._stored[rows] += 1
         return score
 
     def _distances(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from operators.kernels.codec import pack, unpack
 from operators.kernels.frames import ANOMALOUS, NORMAL, WARMING, ScoredFrame
 from operators.kernels.scoring.detector import Detector
 from operators.kernels.scoring.explanation import Explanation, Judged, explain
+from operators.kernels.scoring.panel import Panel, settle
+from operators.kernels.scoring.protocol import DEFAULT, WindowSpan
 from operators.kernels.scoring.signals import TRAFFIC, Banding, Measures, measure
 
 if TYPE_CHECKING:
@@ -22,8 +24,17 @@ if TYPE_CHECKING:
     from operators.kernels.scoring.verdicts import Readings, Verdicts
 
 _KIND: Final = "scorer"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _DAY_MS: Final = 86_400_000
+
+
+class _Step(NamedTuple):
+    """What came of one step."""
+
+    scored: ScoredFrame
+    measures: Measures
+    verdicts: Verdicts
+    opinions: dict[str, NDArray[np.float64]]
 
 
 class Scorer:
@@ -51,6 +62,8 @@ class Scorer:
         self._length_ms = length_ms
         self._detector = Detector(config.detector(slide_ms=slide_ms, length_ms=length_ms))
         self._banding = Banding(config)
+        self._panel = Panel(config.panel, WindowSpan(length_ms, slide_ms))
+        self._gated = any(spec.gated for spec in config.panel.detectors)
         self._age: NDArray[np.int16] = np.zeros(0, np.int16)
 
     @property
@@ -75,7 +88,7 @@ class Scorer:
         Raises:
             ValueError: The frame has no `carry`, but other rows than the last one.
         """
-        return self._step(frame, None)[0]
+        return self._step(frame, None).scored
 
     def step_explained(self, frame: WindowFrame, rows: Sequence[int]) -> tuple[ScoredFrame, list[Explanation]]:
         """Do what `step` does, and tell why.
@@ -88,7 +101,7 @@ class Scorer:
             The frame with its verdicts, and the explanation of each of the rows.
         """
         readings: list[Readings] = []
-        scored, measures, verdicts = self._step(frame, readings)
+        scored, measures, verdicts, opinions = self._step(frame, readings)
         gates = {row: self._banding.gates(measures, verdicts, row) for row in rows}
         judged = Judged(
             scored=scored,
@@ -98,11 +111,11 @@ class Scorer:
             whole=np.isfinite(measures.watched[1 + TRAFFIC]),
             warming=verdicts.warming,
             surprise=self._config.surprise,
-            opinions={"default": scored.score},
+            opinions=opinions,
         )
         return scored, [explain(judged, row) for row in rows]
 
-    def _step(self, frame: WindowFrame, readings: list[Readings] | None) -> tuple[ScoredFrame, Measures, Verdicts]:
+    def _step(self, frame: WindowFrame, readings: list[Readings] | None) -> _Step:
         self._align(frame)
         measures = measure(frame, self._config, self._length_ms)
         self._leave_out_partial_windows(measures.watched)
@@ -116,14 +129,19 @@ class Scorer:
             reading=readings,
         )
         bands = self._banding.apply(measures, verdicts)
-        state = np.where(verdicts.warming[TRAFFIC], np.int8(WARMING), np.int8(NORMAL))
+        warming, by_rule, opinions = verdicts.warming[TRAFFIC], None, {DEFAULT: bands.score}
+        if not self._panel.empty:
+            far = self._banding.far(measures, verdicts) if self._gated else None
+            bands, warming, by_rule, opinions = settle(bands, warming, self._panel.step(frame), far)
+        state = np.where(warming, np.int8(WARMING), np.int8(NORMAL))
         state[np.maximum.reduce(bands.score, axis=0) >= 1] = ANOMALOUS
-        scored = ScoredFrame(frame, bands.score, bands.expected, bands.lower, bands.upper, state)
-        return scored, measures, verdicts
+        scored = ScoredFrame(frame, bands.score, bands.expected, bands.lower, bands.upper, state, by_rule)
+        return _Step(scored, measures, verdicts, opinions)
 
     def to_bytes(self) -> bytes:
         """Encode the state of all series."""
-        return pack(_KIND, _VERSION, {"detector": self._detector.to_bytes()}, {"age": self._age})
+        values = {"detector": self._detector.to_bytes(), "panel": self._panel.to_bytes()}
+        return pack(_KIND, _VERSION, values, {"age": self._age})
 
     @classmethod
     def from_bytes(cls, config: ScoringConfig, slide_ms: int, length_ms: int, data: bytes) -> Scorer:
@@ -133,9 +151,11 @@ class Scorer:
             StateError: The bytes are damaged, or of windows with another overlap or another season.
         """
         scorer = cls(config, slide_ms, length_ms)
-        _, values, arrays = unpack(_KIND, (_VERSION,), data)
+        version, values, arrays = unpack(_KIND, (1, _VERSION), data)
         scorer._detector = Detector.from_bytes(scorer._detector.config, values["detector"])
         scorer._age = arrays["age"]
+        if version > 1:
+            scorer._panel = Panel.from_bytes(config.panel, WindowSpan(length_ms, slide_ms), values["panel"])
         return scorer
 
     def _align(self, frame: WindowFrame) -> None:

@@ -23,7 +23,8 @@ _SMALLEST_SCALE: Final = 0.02
 
 _FARTHEST_LOG: Final = 40.0
 
-_JUST_BELOW_ONE: Final = 1 - 1e-6
+JUST_BELOW_ONE: Final = 1 - 1e-6
+"""Score of a value that is improbable enough but not outside its band."""
 
 _GATE_PREFIXES: Final = ("latency", "errors", "traffic_rise")
 _GATE_UNITS: Final = ("_ms", "", "_per_s")
@@ -135,19 +136,36 @@ class Banding:
         """
         signals = len(measures.natural)
         expected, base, upper = _natural(np.stack((verdicts.expected, verdicts.base, verdicts.edge[:signals])))
-        highest = np.maximum(expected, base)
-        upper = np.maximum(upper, highest + np.maximum(highest * self._rise_ratio, self._rise))
-        fewest = (self._errors - 0.5) / measures.requests
-        np.minimum(np.maximum(upper[ERRORS], fewest), 1, out=upper[ERRORS])
+        gate_upper, gate_lower = self._edges(measures, expected, base)
+        upper = np.maximum(upper, gate_upper)
+        np.minimum(upper[ERRORS], 1, out=upper[ERRORS])
         lower = np.empty_like(upper)
         lower.fill(np.nan)
-        lowest = np.minimum(expected[TRAFFIC], base[TRAFFIC])
-        gate = lowest - np.maximum(lowest * self._drop_ratio, self._drop)
-        np.maximum(np.minimum(np.expm1(verdicts.edge[signals], dtype=np.float64), gate), 0, out=lower[TRAFFIC])
+        edge = np.expm1(verdicts.edge[signals], dtype=np.float64)
+        np.maximum(np.minimum(edge, gate_lower), 0, out=lower[TRAFFIC])
         outside = (measures.natural > upper) | (measures.natural < lower)
-        score = np.minimum(verdicts.score, _JUST_BELOW_ONE)
+        score = np.minimum(verdicts.score, JUST_BELOW_ONE)
         score = np.where(outside, np.maximum(verdicts.score, 1), score)
         return Bands(score, expected, lower, upper)
+
+    def far(self, measures: Measures, verdicts: Verdicts) -> NDArray[np.bool_]:
+        """Tell which values have passed all gates of a direction: shape (3, n)."""
+        expected, base = _natural(np.stack((verdicts.expected, verdicts.base)))
+        upper, lower = self._edges(measures, expected, base)
+        far: NDArray[np.bool_] = measures.natural > upper
+        far[TRAFFIC] |= measures.natural[TRAFFIC] < lower
+        return far
+
+    def _edges(
+        self, measures: Measures, expected: NDArray[np.float64], base: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the values that the gates ask for: upwards of shape (3, n), downwards, for traffic, of shape (n,)."""
+        highest = np.maximum(expected, base)
+        upper = highest + np.maximum(highest * self._rise_ratio, self._rise)
+        fewest = (self._errors - 0.5) / measures.requests
+        np.maximum(upper[ERRORS], fewest, out=upper[ERRORS])
+        lowest = np.minimum(expected[TRAFFIC], base[TRAFFIC])
+        return upper, lowest - np.maximum(lowest * self._drop_ratio, self._drop)
 
     def gates(self, measures: Measures, verdicts: Verdicts, row: int) -> tuple[tuple[Gate, ...], ...]:
         """Tell which gates one series has passed: for each signal those that `apply` has built into its band."""
