@@ -51,7 +51,7 @@ def snapshots(directory: Path) -> Iterator[tuple[str, bytes]]:
 def layouts(data: bytes) -> Iterator[tuple[str, int, str]]:
     """Yield kind, version and fields of a state, and of the states in it."""
     found = envelope(data)
-    arrays = (f"{name}:{dtype.lstrip('<>|=')}[{len(shape)}]" for name, (dtype, shape, _) in found.arrays.items())
+    arrays = (f"{name}:{dtype.lstrip('<>|=')}[{len(shape)}]" for name, (dtype, _, shape, _) in found.arrays.items())
     yield found.kind, found.version, " ".join(sorted([*found.values, *arrays]))
     for value in found.values.values():
         if isinstance(value, bytes) and value[:2] == data[:2]:

@@ -92,7 +92,7 @@ class Kernels:
 def _size(data: bytes) -> int:
     found = envelope(data)
     inner = sum(_size(value) for value in found.values.values() if isinstance(value, bytes))
-    return inner + sum(len(raw) for _, _, raw in found.arrays.values()) + len(repr(found.values))
+    return inner + sum(len(raw) for _, _, _, raw in found.arrays.values()) + len(repr(found.values))
 
 
 def frames_of(panes: list[Log]) -> list[EventFrame]:

@@ -33,6 +33,19 @@ def test_what_was_packed_comes_back_bit_for_bit() -> None:
         assert arrays[name].tobytes() == array.tobytes(), name
 
 
+@given(st.lists(st.integers(-(1 << 63), (1 << 63) - 1)))
+def test_whole_numbers_of_any_size_come_back(numbers: list[int]) -> None:
+    array = np.array(numbers, np.int64)
+    _, _, arrays = unpack("windows", (1,), pack("windows", 1, {}, {"numbers": array}))
+    assert arrays["numbers"].dtype == array.dtype
+    assert arrays["numbers"].tolist() == numbers
+
+
+def test_small_numbers_take_no_more_bytes_than_they_need() -> None:
+    noise = np.random.default_rng(1).integers(-128, 128, 10_000)
+    assert len(pack("windows", 1, {}, {"noise": noise})) < 10_500
+
+
 def test_arrays_come_back_writable_and_of_their_own() -> None:
     _, _, first = unpack("windows", (2,), DATA)
     first["counts"][:] = -1
