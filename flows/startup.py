@@ -13,7 +13,7 @@ from operators.kernels.codec import StateError
 from operators.kernels.decode import Event
 from operators.kernels.intake import IntakeRules
 from operators.kernels.mapping import mapped_decoder
-from sinks.page_server import Health, PageServer
+from sinks.page_server import Health, PageServer, SeriesPage
 from sinks.vitals_page import VitalsCollector
 from sources.drain import Drain
 from sources.errors import FlowError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from operators.vitals import Vitals
     from sinks.kafka import ExactlyOnceKafkaSink
-    from sinks.prometheus import Page
 
 GARBAGE_THRESHOLD: Final = 500_000
 """New containers after which Python looks for garbage among them: more than there ever are in one read of the log."""
@@ -175,7 +174,7 @@ def recover(settings: Settings, flow: str, output_partitions: Mapping[str, int])
 def serve_page(
     settings: Settings,
     vitals: Vitals,
-    page: Page | None,
+    page: SeriesPage | None,
     sinks: Mapping[str, ExactlyOnceKafkaSink],
     *,
     more: Sequence[Collector] = (),

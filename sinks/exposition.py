@@ -108,8 +108,8 @@ def render(frames: Sequence[ScoredFrame]) -> str:
         for family, text in DOCUMENTATION.items()
     }
     for frame in frames:
-        endpoints = [f'endpoint="{_escaped(endpoint)}"' for endpoint in frame.windows.endpoint]
-        services = [f'service="{_escaped(service)}"' for service in frame.windows.service]
+        endpoints = [f'endpoint="{escaped(endpoint)}"' for endpoint in frame.windows.endpoint]
+        services = [f'service="{escaped(service)}"' for service in frame.windows.service]
         for family, columns in _by_family(frame):
             # All samples of a series stand together, which OpenMetrics demands of a summary.
             lines[family] += chain.from_iterable(
@@ -176,5 +176,6 @@ def _go_text(value: float) -> str:
     return text
 
 
-def _escaped(value: str) -> str:
+def escaped(value: str) -> str:
+    """Write the value of a label as the text formats want it."""
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

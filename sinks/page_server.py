@@ -8,7 +8,7 @@ import threading
 import time
 import zlib
 from socketserver import TCPServer
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from wsgiref.simple_server import WSGIRequestHandler
 
 from prometheus_client import CollectorRegistry
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
     from operators.vitals import Vitals
-    from sinks.prometheus import Page
 
 READY_LAG_S: Final = 60.0
 """A flow that is further behind than this is not ready."""
@@ -32,10 +31,24 @@ READY_LAG_S: Final = 60.0
 _REQUEST_TIMEOUT_S: Final = 30
 _FASTEST: Final = 1
 _GZIP_WINDOW: Final = 31
+_OPENMETRICS: Final = "application/openmetrics-text"
 _JSON: Final = [("Content-Type", "application/json; charset=utf-8")]
 _TEXT: Final = [("Content-Type", "text/plain; charset=utf-8")]
 
 _Answer = tuple[str, list[tuple[str, str]], bytes]
+
+
+class SeriesPage(Protocol):
+    """What a flow says of its series, and a collector of whatever else it has to say."""
+
+    def series_text(self, *, openmetrics: bool) -> str:
+        """Write all series, in OpenMetrics or in the classic text format; complete lines."""
+
+    def series(self) -> Iterator[Metric]:
+        """Build the same as objects, for scrapers that want names escaped their way."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Build what there is beside the series."""
 
 
 class PortTakenError(OutputError):
@@ -85,7 +98,7 @@ class PageServer:
     """Serves until the process ends, in daemon threads."""
 
     def __init__(
-        self, page: Page | None, collectors: Sequence[Collector], health: Health, *, host: str, port: int
+        self, page: SeriesPage | None, collectors: Sequence[Collector], health: Health, *, host: str, port: int
     ) -> None:
         """Listen.
 
@@ -151,7 +164,8 @@ class PageServer:
             body = encode(_Everything(self._page, self._registry))
         else:
             # What the registry writes goes last: in OpenMetrics it ends the page.
-            body = self._page.series_text().encode() + encode(self._registry)
+            openmetrics = content_type.startswith(_OPENMETRICS)
+            body = self._page.series_text(openmetrics=openmetrics).encode() + encode(self._registry)
         headers = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
         if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
             squeeze = zlib.compressobj(_FASTEST, wbits=_GZIP_WINDOW)
@@ -163,7 +177,7 @@ class PageServer:
 class _Everything:
     """The whole page as one collector."""
 
-    def __init__(self, page: Page, registry: CollectorRegistry) -> None:
+    def __init__(self, page: SeriesPage, registry: CollectorRegistry) -> None:
         self._page = page
         self._registry = registry
 

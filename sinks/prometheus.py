@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from operators.alert import AlertFrame
 from operators.kernels.frames import ScoredFrame
 from sinks.exposition import families, render
 
@@ -17,14 +16,22 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from operators.alert import AlertFrame
     from operators.kernels.frames import Transition
 
 ALERT_FIRING: Final = "tailmark_alert_firing"
 
 _ALERT_LABELS: Final = ("alertname", "service", "endpoint", "severity")
 
-PageItem = tuple[str, ScoredFrame | AlertFrame]
-"""What the page takes: the latest frame of a shard, of either kind."""
+Frame = TypeVar("Frame")
+Frame_contra = TypeVar("Frame_contra", contravariant=True)
+
+
+class Shows(Protocol[Frame_contra]):
+    """A page that shows the latest frame of each shard."""
+
+    def update(self, shard: str, frame: Frame_contra) -> None:
+        """Replace the latest frame of a shard."""
 
 
 class Page(Collector):
@@ -58,7 +65,7 @@ class Page(Collector):
         else:
             self._firing[shard] = frame
 
-    def series_text(self) -> str:
+    def series_text(self, *, openmetrics: bool) -> str:  # noqa: ARG002 - gauges are the same in both
         """Write the gauges over all series, in either text format."""
         return render(self._current())
 
@@ -87,25 +94,25 @@ class Page(Collector):
         return max((frame.windows.window_end_ms for frame in list(self._scored.values())), default=0)
 
 
-class _PagePartition(StatelessSinkPartition[PageItem]):
+class _PagePartition(StatelessSinkPartition[tuple[str, Frame]]):
     """The page as the output of one worker."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Shows[Frame]) -> None:
         self._page = page
 
-    def write_batch(self, items: list[PageItem]) -> None:
+    def write_batch(self, items: list[tuple[str, Frame]]) -> None:
         """Replace the latest frames of shards."""
         for shard, frame in items:
             self._page.update(shard, frame)
 
 
-class PageSink(DynamicSink[PageItem]):
+class PageSink(DynamicSink[tuple[str, Frame]]):
     """Shows the shards that live in a process on the page of that process."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Shows[Frame]) -> None:
         """Write to a page, which the workers of the process share."""
         self._page = page
 
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> _PagePartition:  # noqa: ARG002
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _PagePartition[Frame]:  # noqa: ARG002
         """Give a worker its end of the page."""
         return _PagePartition(self._page)

@@ -1,0 +1,87 @@
+"""Events in; counters and histograms for Prometheus out, on a page to scrape and by remote write.
+
+python -m bytewax.run flows.bridge -r recovery -s 5 -b 0
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+
+from flows.settings import Settings, load_settings
+from flows.startup import one_line_errors, recover, serve_page, source_of, spare_the_collector
+from operators.census import census
+from operators.kernels.decode import TracedEvent
+from operators.kernels.traits import traits_of
+from operators.kernels.windows import WindowRules
+from operators.shard_tallies import shard_tallies
+from operators.tally import tally
+from operators.vitals import Vitals
+from sinks import encoding
+from sinks.kafka import ExactlyOnceKafkaSink
+from sinks.prometheus import PageSink
+from sinks.publish import publish
+from sinks.tally_page import TallyPage
+from sinks.topics import OutputTopic, ensure_topics
+
+if TYPE_CHECKING:
+    from sources.kafka import KafkaEventSource
+
+FLOW: Final = "bridge"
+"""Name of the flow: with the names of its steps the address of its state."""
+
+
+def flow(settings: Settings | None = None) -> Dataflow:
+    """Wire the bridge.
+
+    Args:
+        settings: What is set; read from the environment when None.
+
+    Returns:
+        The dataflow, ready to be run: the page is served, state is safe to resume from.
+
+    Raises:
+        SystemExit: 2 when a setting is impossible, 1 when Kafka, a topic, a port or the state is not usable.
+    """
+    with one_line_errors():
+        settings = settings or load_settings()
+        vitals, page = Vitals(FLOW, settings.kafka.topics.events), TallyPage()
+        source = source_of(settings, vitals, event_type=TracedEvent, detail=traits_of)
+        sinks = _sinks(settings)
+        serve_page(settings, vitals, page, sinks)
+        spare_the_collector()
+        return _wired(settings, source, sinks, vitals, page)
+
+
+def _wired(
+    settings: Settings,
+    source: KafkaEventSource,
+    sinks: dict[str, ExactlyOnceKafkaSink],
+    vitals: Vitals,
+    page: TallyPage,
+) -> Dataflow:
+    span = settings.window
+    # Nothing here is as long as a window: a pane is told by itself.
+    rules = WindowRules(span.slide_ms, span.slide_ms, span.series_ttl_ms, span.max_series)
+
+    graph = Dataflow(FLOW)
+    events = op.input("events", graph, source)
+
+    rows = shard_tallies("shard", events, shards=span.shards)
+    verdicts = census("census", events, rules=rules, shards=span.shards, vitals=vitals)
+    tallies = tally("tally", rows, verdicts, rules=rules, vitals=vitals)
+
+    for sink in sinks.values():
+        publish("dead_letters", events, encode=encoding.dead_letters, sink=sink)
+    op.output("page", tallies, PageSink(page))
+    return graph
+
+
+def _sinks(settings: Settings) -> dict[str, ExactlyOnceKafkaSink]:
+    """Make the sink of dead letters, when they are wanted from this flow as well."""
+    client, topics = settings.client(), settings.kafka.topics
+    wanted = [OutputTopic(topics.dead_letter, holds=topics.events)] if settings.events.dead_letters_from(FLOW) else []
+    partitions = recover(settings, FLOW, ensure_topics(client, wanted))
+    return {topic.name: ExactlyOnceKafkaSink(client, FLOW, topic.name, partitions[topic.name]) for topic in wanted}
