@@ -11,6 +11,7 @@ from flows.detection_settings import named
 from flows.setting_sources import Rule, SettingsError
 from flows.setting_types import Duration, Group, Switch, decimal, empty_is_unset, whole
 from operators.kernels.episodes import EpisodeConfig
+from operators.kernels.episodes.config import URL_FIELDS
 from operators.kernels.episodes.silence import MEMORY_GAPS
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ _MOST_OPENINGS: Final = 100
 Score = Annotated[float, *decimal(1, 100, "a score")]
 Span = Annotated[
     Duration | None, BeforeValidator(empty_is_unset), Rule("a whole number of milliseconds from 1 to 31622400000")
+]
+Link = Annotated[
+    str,
+    Field(min_length=1),
+    Rule("a URL that may hold " + ", ".join(f"{{{field}}}" for field in sorted(URL_FIELDS)) + " to be filled in"),
 ]
 
 
@@ -79,6 +85,13 @@ class AlertSettings(Group):
     silence_warmup_gaps: Annotated[int, *whole(1, MEMORY_GAPS, "gaps")] = Field(
         default=_USUAL.silence_warmup_gaps,
         description="Gaps between requests that a service must have shown before its silence means something.",
+    )
+    runbook_url: Link = Field(
+        default=_USUAL.runbook_url, description="Address of the runbook of an alert, in its annotations."
+    )
+    dashboard_url: Link = Field(
+        default=_USUAL.dashboard_url,
+        description="Address of the dashboard of an alert, in its annotations and as its `generatorURL`.",
     )
 
 

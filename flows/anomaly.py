@@ -11,6 +11,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
 from flows.alert_settings import policy_of
+from flows.delivery import deliver_alerts
 from flows.detection_settings import scoring_of
 from flows.settings import Settings, load_settings
 from flows.startup import one_line_errors, recover, serve_page, source_of, spare_the_collector
@@ -54,7 +55,7 @@ def flow(settings: Settings | None = None) -> Dataflow:
         vitals, page = Vitals(FLOW, settings.kafka.topics.events), Page(drop_after_ms=settings.window.series_ttl_ms)
         source = source_of(settings, vitals)
         sinks = _sinks(settings)
-        serve_page(settings, vitals, page, sinks)
+        serve_page(settings, vitals, page, sinks, more=deliver_alerts(settings, vitals))
         spare_the_collector()
         return _wired(settings, scoring, policy, source, sinks, vitals, page)
 

@@ -135,3 +135,17 @@ def lag_in_seconds(partition: PartitionVitals, now_s: float) -> float | None:
     if partition.record_ms is None:
         return None
     return max(0.0, now_s - partition.record_ms / _MS_PER_S)
+
+
+def largest_lag_s(vitals: Vitals, now_s: float) -> float | None:
+    """Tell how far behind a process is.
+
+    Args:
+        vitals: How its flow is doing.
+        now_s: Seconds since the epoch.
+
+    Returns:
+        The lag of its slowest partition in seconds, 0 without partitions; None while one has not been read.
+    """
+    lags = [lag_in_seconds(partition, now_s) for partition in list(vitals.partitions.values())]
+    return None if None in lags else max((lag for lag in lags if lag is not None), default=0.0)

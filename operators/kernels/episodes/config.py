@@ -65,7 +65,7 @@ class EpisodeConfig:
     traffic_rises_open: bool = False
     silence_floor_ms: int = 20_000
     silence_warmup_gaps: int = 30
-    runbook_url: str = "https://tailmark.example/runbooks/{alertname}"
+    runbook_url: str = "http://localhost:3000/d/runbook-{alertname}"
     dashboard_url: str = (
         "http://localhost:3000/d/tailmark-service"
         "?var-service={service}&var-endpoint={endpoint}&from={from_ms}&to={to_ms}"

@@ -1,0 +1,70 @@
+"""Wires the delivery of alerts: from what the flow committed to its topics, to every Alertmanager that is set."""
+
+from __future__ import annotations
+
+import atexit
+import time
+from typing import TYPE_CHECKING, Final
+
+from sinks.alertmanager import AlertDelivery, Endpoint
+from sinks.alertmanager_episodes import AlertEpisodes
+from sinks.alertmanager_log import AlertLog
+from sinks.alertmanager_page import DeliveryCollector
+from sinks.page_server import READY_LAG_S
+from sinks.vitals_page import largest_lag_s
+from sources.recovery import bytewax_flags
+
+if TYPE_CHECKING:
+    from flows.settings import Settings
+    from operators.vitals import Vitals
+
+_MS_PER_S: Final = 1_000
+_LAST_READ_S: Final = 2.0
+
+
+def deliver_alerts(settings: Settings, vitals: Vitals) -> list[DeliveryCollector]:
+    """Tell every Alertmanager of the alerts of a flow until the process ends; only under `python -m bytewax.run`.
+
+    Process 0 of a cluster does it for all: the topics tell it everything, and when it dies, so do the others.
+
+    Args:
+        settings: Where the topics and the replicas are.
+        vitals: How the flow is doing: alerts of long ago wait until it has caught up.
+
+    Returns:
+        What the page says of it; empty when nothing is delivered here.
+    """
+    flags, told = bytewax_flags(), settings.alertmanager
+    if flags is None or flags.member.process != 0 or not told.urls:
+        return []
+    episodes = AlertEpisodes(max_age_ms=told.max_age_ms)
+    delivery = AlertDelivery(
+        episodes,
+        [Endpoint(url, told.timeout_ms / _MS_PER_S, told.bearer_token) for url in told.urls],
+        resend_s=told.resend_ms / _MS_PER_S,
+        synced=lambda: log.synced,
+        behind=lambda: _is_behind(vitals),
+    )
+    topics = settings.kafka.topics
+    log = AlertLog(
+        settings.client(),
+        f"{vitals.flow}.alertmanager",
+        (topics.alerts, topics.alerts_state),
+        episodes,
+        changed=delivery.wake,
+    )
+    log.start()
+    delivery.start()
+
+    def finish() -> None:
+        log.close(_LAST_READ_S)
+        delivery.close()
+
+    atexit.register(finish)
+    return [DeliveryCollector(delivery)]
+
+
+def _is_behind(vitals: Vitals) -> bool | None:
+    """Tell whether there is more to read than a flow that is ready may have; None before anything was read."""
+    lag_s = largest_lag_s(vitals, time.time())
+    return None if lag_s is None or not vitals.partitions else lag_s > READY_LAG_S
