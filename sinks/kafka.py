@@ -11,7 +11,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from itertools import chain, repeat, starmap
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
@@ -292,15 +292,18 @@ class KafkaOutputPartition(StatefulSinkPartition[OutputRecords, bytes]):
         headers = self._headers(frame)
         headers[-1].append((EVENT_TIME_HEADER, b"%d" % frame.expire_ms))
         callbacks = chain(repeat(None, len(frame) - 1), (self._delivered,))
-        produce, topic, index = self._producer.produce, self._config.topic, self._index
-        for value, key, header, callback in zip(frame.values, frame.keys, headers, callbacks, strict=True):
-            while True:
-                try:
-                    # By position, which takes two thirds of the time that keywords take.
-                    produce(topic, value, key, index, callback, None, 0, header)
-                    break
-                except BufferError:
-                    self._producer.poll(_FULL_WAIT_S)
+        # By position, which takes two thirds of the time that keywords take; and without a step of Python for each.
+        topic, index = repeat(self._config.topic), repeat(self._index)
+        rows = list(
+            zip(topic, frame.values, frame.keys, index, callbacks, repeat(None), repeat(0), headers, strict=False)
+        )
+        produced: list[None] = []
+        while len(produced) < len(rows):
+            try:
+                # extend() keeps what came before the failure, so its length tells which record is next.
+                produced.extend(starmap(self._producer.produce, rows[len(produced) :]))
+            except BufferError:
+                self._producer.poll(_FULL_WAIT_S)
 
     def _headers(self, frame: OutputRecords) -> list[_Headers]:
         """Build the headers of each record, its id last."""
