@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli import config
+from cli.explain import explain
 from cli.run import run
 from cli.status.command import status
 from flows.settings import SettingsError
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("status")(status)
+app.command("explain")(explain)
 app.add_typer(config.app, name="config")
 
 

@@ -9,14 +9,12 @@ import numpy as np
 import polars as pl
 
 from operators.kernels.encode import WindowRecord, window_records
-from operators.kernels.frames import WindowFrame
+from operators.kernels.frames import SIGNALS, STATES, ScoredFrame, WindowFrame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
-
-    from operators.kernels.frames import ScoredFrame
 
 _INTEGERS: Final = ("window_start_ms", "window_end_ms", "count", "errors")
 _TEXTS: Final = ("schema", "service", "endpoint", "state")
@@ -48,14 +46,14 @@ def table_of_records(values: Iterable[bytes | None]) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=SCHEMA)
 
 
-def frames_of(table: pl.DataFrame) -> Iterator[WindowFrame]:
+def frames_of(table: pl.DataFrame) -> Iterator[ScoredFrame]:
     """Turn a table back into frames, so that the kernels can look at recorded windows again.
 
     Args:
-        table: Rows in any order. A series that is absent at a window end lived before or will live after it.
+        table: Rows in any order, each window once. A series that is absent at a window end begins anew after it.
 
     Yields:
-        One frame for each window end, in order, with the series of that end sorted by name.
+        One frame for each window end, in order, with the series of that end sorted by name, and what was said of them.
     """
     before: dict[tuple[str, str], int] | None = None
     for part in table.sort("window_end_ms", "service", "endpoint").partition_by("window_end_ms", maintain_order=True):
@@ -67,7 +65,7 @@ def frames_of(table: pl.DataFrame) -> Iterator[WindowFrame]:
         before = rows
         count = part["count"].to_numpy()
         mean_us = part["mean_ms"].fill_null(0.0).to_numpy() * _US_PER_MS
-        yield WindowFrame(
+        windows = WindowFrame(
             window_start_ms=part["window_start_ms"][0],
             window_end_ms=part["window_end_ms"][0],
             service=service,
@@ -81,6 +79,13 @@ def frames_of(table: pl.DataFrame) -> Iterator[WindowFrame]:
             p99_us=_microseconds(part["p99_ms"]),
             carry=carry,
         )
+        score, expected, lower, upper = (_by_signal(part, what) for what in ("score", "expected", "lower", "upper"))
+        state = np.array([STATES.index(name) for name in part["state"]], np.int8)
+        yield ScoredFrame(windows, score, expected, lower, upper, state)
+
+
+def _by_signal(part: pl.DataFrame, what: str) -> NDArray[np.float64]:
+    return np.stack([part[f"{signal}_{what}"].fill_null(np.nan).to_numpy() for signal in SIGNALS])
 
 
 def _microseconds(milliseconds: pl.Series) -> NDArray[np.float64]:

@@ -52,7 +52,7 @@ def test_windows_rescored_from_their_records_have_the_scores_of_the_flow() -> No
     plan = Plan(seed=3, start_ms=START_MS, duration_ms=1_200_000, rate_per_s=100.0, scenario="demo")
     recorded = run(plan, Settings())
     scorer = Scorer(ScoringConfig(), SLIDE_MS, LENGTH_MS)
-    again = table_of([scorer.step(frame) for frame in frames_of(recorded.table)])
+    again = table_of([scorer.step(frame.windows) for frame in frames_of(recorded.table)])
     order = ["window_end_ms", "service", "endpoint"]
     assert again.schema == SCHEMA
     assert again.sort(order).equals(recorded.table.sort(order), null_equal=True)
