@@ -138,6 +138,14 @@ class Alertmanager:
         alerts: list[dict[str, Any]] = self._get("/api/v2/alerts")
         return alerts
 
+    def post(self, alerts: list[dict[str, Any]]) -> None:
+        """Send it alerts of one's own."""
+        request = urllib.request.Request(
+            self.url + "/api/v2/alerts", json.dumps(alerts).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            assert answer.status == 200
+
     def _is_ready(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, (self.directory / "log").read_text()
