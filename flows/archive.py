@@ -97,5 +97,5 @@ def _letters(settings: Settings) -> dict[str, ExactlyOnceKafkaSink]:
     """Make the sink of dead letters, where this flow is told to write them."""
     client, topics = settings.client(), settings.kafka.topics
     wanted = [OutputTopic(topics.dead_letter, holds=topics.events)] if settings.events.dead_letters_from(FLOW) else []
-    partitions = recover(settings, FLOW, ensure_topics(client, wanted))
+    partitions = recover(settings, FLOW, ensure_topics(client, wanted), windows=False)
     return {topic.name: ExactlyOnceKafkaSink(client, FLOW, topic.name, partitions[topic.name]) for topic in wanted}

@@ -142,13 +142,16 @@ def source_of(
     )
 
 
-def recover(settings: Settings, flow: str, output_partitions: Mapping[str, int]) -> Mapping[str, int]:
+def recover(
+    settings: Settings, flow: str, output_partitions: Mapping[str, int], *, windows: bool = True
+) -> Mapping[str, int]:
     """Make the recovery directory that Bytewax was given safe to resume from.
 
     Args:
         settings: Those that the state depends on are written beside it, and must not change.
         flow: Name of the flow.
         output_partitions: Partitions of each output topic now.
+        windows: Whether the state is of windows, whose length and slide it then depends on.
 
     Returns:
         Partitions of each output topic to write to: those it had when the state began.
@@ -162,9 +165,8 @@ def recover(settings: Settings, flow: str, output_partitions: Mapping[str, int])
             "flow": flow,
             "kafka.topics.events": kafka.topics.events,
             "kafka.source_shards": kafka.source_shards,
-            "window.length_ms": span.length_ms,
-            "window.slide_ms": span.slide_ms,
             "window.shards": span.shards,
+            **({"window.length_ms": span.length_ms, "window.slide_ms": span.slide_ms} if windows else {}),
         },
         constants=output_partitions,
     )

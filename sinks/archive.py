@@ -6,6 +6,7 @@ import bytewax.operators as op
 import polars as pl
 from bytewax.dataflow import Stream, operator
 
+from operators.kernels.archive_rows import NO_ROWS
 from operators.vitals import Vitals
 from sinks.parquet import ParquetSink
 from sources.frame import KafkaFrame
@@ -23,8 +24,10 @@ def archive(step_id: str, up: Stream[KafkaFrame], *, sink: ParquetSink, vitals: 
     """
 
     def rows(frame: KafkaFrame) -> list[tuple[str, pl.DataFrame]]:
-        if frame.columns is not None:
-            vitals.count("accepted", len(frame.columns.code))
+        if frame.columns is None:
+            # Bytewax opens a partition with its first item, and what a crash left there must not wait for an event.
+            return [(f"partition-{mark.partition}", NO_ROWS) for mark in (frame.news.marks if frame.news else ())]
+        vitals.count("accepted", len(frame.columns.code))
         return [(f"partition-{frame.partition}", pl.concat(frame.details))] if frame.details else []
 
     op.output("sink", op.flat_map("rows", up, rows), sink)

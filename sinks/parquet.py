@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -91,6 +92,11 @@ class ParquetSink(FixedPartitionedSink[pl.DataFrame, bytes]):
         """Directory of what readers don't see: beside the dataset, so that a scan of that finds nothing else."""
         return self.path.with_name(f"{self.path.name}.staging")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a partition of this process may still be written."""
+        return any(partition.store.is_open for partition in self._built)
+
     def prepare(self) -> None:
         """Make the directories, and check that the archive is one of the same origin.
 
@@ -126,7 +132,11 @@ class ParquetSink(FixedPartitionedSink[pl.DataFrame, bytes]):
             StateError: The snapshot can't be read.
         """
         store = PartitionStore(self.path, self.staging, int(for_part), shards=self.shards)
-        partition = ArchivePartition(self.path, store, int(for_part), resume_state)
+        try:
+            partition = ArchivePartition(self.path, store, int(for_part), resume_state)
+        except BaseException:
+            store.close()
+            raise
         self._built.append(partition)
         if not self._publisher:
             self._publisher.append(Publisher(self))
@@ -216,14 +226,14 @@ class ArchivePartition(StatefulSinkPartition[pl.DataFrame, bytes]):
         """Take rows in.
 
         Args:
-            values: Rows in log order.
+            values: Rows in log order; empty ones are allowed.
 
         Raises:
             ArchiveError: The disk takes no more.
         """
         for rows in values:
             fresh = rows
-            if rows["offset"][0] <= self._through:
+            if len(rows) and rows["offset"][0] <= self._through:
                 fresh = rows.filter(pl.col("offset") > self._through)
                 self.repeated += len(rows) - len(fresh)
             if len(fresh):
@@ -271,13 +281,13 @@ class Publisher(threading.Thread):
         """
         super().__init__(name="archive-publisher", daemon=True)
         self._sink = sink
-        self._ended = threading.Event()
 
     @reported
     def run(self) -> None:
-        """Look now and then, until the process ends."""
-        while not self._ended.wait(_LOOK_EVERY_S):
+        """Look now and then, until all partitions are closed."""
+        while self._sink.is_open:
             self._sink.publish_due()
+            time.sleep(_LOOK_EVERY_S)
 
 
 def _check_origin(path: Path, record: Path, origin: dict[str, Any]) -> None:

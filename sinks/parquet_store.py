@@ -87,20 +87,22 @@ class PartitionStore:
         self._folder = staging / f"partition-{partition:05d}"
         self._partition = partition
         self._shards = shards
+        self._since_s: float | None = None
         self._lock = threading.Lock()
         self._publishing = threading.Lock()
         with writing(path):
             self._folder.mkdir(exist_ok=True)
             self._descriptor = self._take()
-            ledger = _Ledger(self._folder / "ledger.json")
-            for draft in (*self._folder.glob("*.part"), *self._folder.glob("*.new")):
-                draft.unlink()
-            self._staged = self._tidied(ledger)
-            self._ledger = ledger
-            self.held_through = max([ledger.published_through, *(file.last for file in self._staged)])
-            self._since_s = min((file.path.stat().st_mtime for file in self._staged), default=None)
-            if ledger.publishing:
-                self._publish([file for file in self._staged if file.path.name in ledger.publishing])
+            try:
+                self._open()
+            except BaseException:
+                self.close()
+                raise
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the partition is this process's own."""
+        return self._descriptor >= 0
 
     @property
     def waiting_rows(self) -> int:
@@ -151,6 +153,17 @@ class PartitionStore:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = NOTHING
+
+    def _open(self) -> None:
+        """Tidy up, and finish what was being published."""
+        self._ledger = ledger = _Ledger(self._folder / "ledger.json")
+        for draft in (*self._folder.glob("*.part"), *self._folder.glob("*.new")):
+            draft.unlink()
+        self._staged = self._tidied(ledger)
+        self.held_through = max([ledger.published_through, *(file.last for file in self._staged)])
+        self._since_s = min((file.path.stat().st_mtime for file in self._staged), default=None)
+        if ledger.publishing:
+            self._publish([file for file in self._staged if file.path.name in ledger.publishing])
 
     def _publish(self, staged: Sequence[Staged]) -> None:
         """Publish some files; what was published of them before a crash is left as it is."""

@@ -38,6 +38,8 @@ SCHEMA: Final[dict[str, type[pl.DataType]]] = {
 }
 """Columns of every file. `partition`, `offset` and `item` identify a row; `item` is 0 where a record is one event."""
 
+NO_ROWS: Final = pl.DataFrame(schema=SCHEMA)
+
 _MEASURED: Final = ("timestamp_ms", "service", "endpoint", "latency_ms", "status")
 _TEXTS: Final = ("event_id", "trace_id", "region", "host", "method")
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

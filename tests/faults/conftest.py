@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from local.install import install
 from local.kafka import EmbeddedKafka
+from tests.faults.small_disk import SmallDisk
 from tests.faults.story import (
     Outcome,
     Story,
@@ -22,7 +24,8 @@ from tests.faults.story import (
 from tests.flow_process import FlowProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.conftest import KafkaCluster
 
@@ -96,3 +99,23 @@ def hurt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
     """A broker for the tests of a module, each of which may hurt it and then leaves it running."""
     with EmbeddedKafka(tmp_path_factory.mktemp("hurt"), runtime=install(say=print)) as broker:
         yield broker
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], SmallDisk]]:
+    """A function that mounts a disk of some size."""
+    mounted: list[Path] = []
+
+    def mount(size_bytes: int) -> SmallDisk:
+        path = tmp_path / f"disk-{len(mounted)}"
+        path.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"a disk that can be filled needs the right to mount a tmpfs: {done.stderr.strip()}")
+        mounted.append(path)
+        return SmallDisk(path)
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", "-l", str(path)], check=True)

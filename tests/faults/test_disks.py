@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +9,7 @@ import pytest
 from local.errors import EmbeddedKafkaError
 from local.install import install
 from local.kafka import EmbeddedKafka
+from tests.faults.small_disk import MIB
 from tests.faults.story import eventually, topics_on
 from tests.faults.supervision import Scene
 
@@ -20,52 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import KafkaCluster, Topics
+    from tests.faults.small_disk import SmallDisk
     from tests.faults.story import Outcome, Story
-
-MIB = 1024 * 1024
-PAGE_BYTES = 4096
-
-
-class SmallDisk:
-    """A file system of its own that can be filled up."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._ballast = path / "ballast"
-
-    def fill(self) -> None:
-        """Take all room, though somebody else may be writing."""
-        with self._ballast.open("ab") as ballast:
-            size = shutil.disk_usage(self.path).free
-            while size >= PAGE_BYTES:
-                try:
-                    os.posix_fallocate(ballast.fileno(), os.fstat(ballast.fileno()).st_size, size)
-                except OSError:
-                    size //= 2
-
-    def clear(self) -> None:
-        """Give the room back."""
-        self._ballast.unlink()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], SmallDisk]]:
-    """A function that mounts a disk of some size."""
-    mounted: list[Path] = []
-
-    def mount(size_bytes: int) -> SmallDisk:
-        path = tmp_path / f"disk-{len(mounted)}"
-        path.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"a disk that can be filled needs the right to mount a tmpfs: {done.stderr.strip()}")
-        mounted.append(path)
-        return SmallDisk(path)
-
-    yield mount
-    for path in mounted:
-        subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 @pytest.fixture
