@@ -5,6 +5,7 @@ python -m bytewax.run flows.bridge -r recovery -s 5 -b 0
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import bytewax.operators as op
@@ -23,14 +24,23 @@ from sinks import encoding
 from sinks.kafka import ExactlyOnceKafkaSink
 from sinks.prometheus import PageSink
 from sinks.publish import publish
+from sinks.remote_write import RemoteWriteSink, remote_write
+from sinks.remote_write_delivery import DeliveryRules
+from sinks.remote_write_page import RemoteWriteCollector
 from sinks.tally_page import TallyPage
 from sinks.topics import OutputTopic, ensure_topics
+from sources.recovery import bytewax_flags
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sources.kafka import KafkaEventSource
 
 FLOW: Final = "bridge"
 """Name of the flow: with the names of its steps the address of its state."""
+
+_DELIVERED: Final = "remote-write"
+_MS_PER_S: Final = 1_000
 
 
 def flow(settings: Settings | None = None) -> Dataflow:
@@ -50,21 +60,27 @@ def flow(settings: Settings | None = None) -> Dataflow:
         vitals, page = Vitals(FLOW, settings.kafka.topics.events), TallyPage()
         source = source_of(settings, vitals, event_type=TracedEvent, detail=traits_of)
         sinks = _sinks(settings)
-        serve_page(settings, vitals, page, sinks)
+        receiver = _receiver(settings, source.stopping)
+        told = [] if receiver is None else [RemoteWriteCollector(receiver)]
+        serve_page(settings, vitals, page, sinks, more=told)
         spare_the_collector()
-        return _wired(settings, source, sinks, vitals, page)
+        return _wired(settings, source, sinks, receiver, vitals, page)
 
 
 def _wired(
     settings: Settings,
     source: KafkaEventSource,
     sinks: dict[str, ExactlyOnceKafkaSink],
+    receiver: RemoteWriteSink | None,
     vitals: Vitals,
     page: TallyPage,
 ) -> Dataflow:
     span = settings.window
     # Nothing here is as long as a window: a pane is told by itself.
     rules = WindowRules(span.slide_ms, span.slide_ms, span.series_ttl_ms, span.max_series)
+
+    if receiver is not None:
+        source = replace(source, paused=receiver.full)
 
     graph = Dataflow(FLOW)
     events = op.input("events", graph, source)
@@ -76,6 +92,8 @@ def _wired(
     for sink in sinks.values():
         publish("dead_letters", events, encode=encoding.dead_letters, sink=sink)
     op.output("page", tallies, PageSink(page))
+    if receiver is not None:
+        remote_write("remote_write", tallies, sink=receiver)
     return graph
 
 
@@ -85,3 +103,28 @@ def _sinks(settings: Settings) -> dict[str, ExactlyOnceKafkaSink]:
     wanted = [OutputTopic(topics.dead_letter, holds=topics.events)] if settings.events.dead_letters_from(FLOW) else []
     partitions = recover(settings, FLOW, ensure_topics(client, wanted))
     return {topic.name: ExactlyOnceKafkaSink(client, FLOW, topic.name, partitions[topic.name]) for topic in wanted}
+
+
+def _receiver(settings: Settings, stopping: Callable[[], bool]) -> RemoteWriteSink | None:
+    """Make the sink of remote write; None when no receiver is set."""
+    told, flags = settings.prometheus, bytewax_flags()
+    if told.remote_write_url is None:
+        return None
+    token = told.remote_write_bearer_token
+    authorization = {} if token is None else {"Authorization": f"Bearer {token}"}
+    age_ms = told.remote_write_max_age_ms
+    return RemoteWriteSink(
+        url=told.remote_write_url,
+        rules=DeliveryRules(
+            version=told.remote_write_version,
+            native=told.remote_write_native,
+            max_samples=told.remote_write_max_samples,
+            longest_pause_s=told.remote_write_max_pause_ms / _MS_PER_S,
+            max_age_s=None if age_ms is None else age_ms / _MS_PER_S,
+        ),
+        timeout_s=told.remote_write_timeout_ms / _MS_PER_S,
+        headers={**told.remote_write_headers, **authorization},
+        capacity=told.remote_write_waiting_samples,
+        stopping=stopping,
+        directory=None if flags is None or flags.directory is None else flags.directory / _DELIVERED,
+    )

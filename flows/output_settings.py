@@ -6,10 +6,10 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
+from flows.bridge_settings import RemoteWriteSettings
 from flows.setting_sources import Rule, SettingsError
 from flows.setting_types import (
     LAST_PORT,
-    URL_RULE,
     URLS_RULE,
     Duration,
     Group,
@@ -44,7 +44,7 @@ class ArchiveSettings(Group):
     )
 
 
-class PrometheusSettings(Group):
+class PrometheusSettings(RemoteWriteSettings):
     """The page to scrape, and remote write."""
 
     host: Text = Field(default="127.0.0.1", description="Address that the page listens on.")
@@ -52,11 +52,6 @@ class PrometheusSettings(Group):
         default=None,
         description="Port of process 0; process i adds 10 * i. Unset: 8000 for anomaly, 8001 bridge, 8002 archive.",
     )
-    remote_write_url: Annotated[
-        Url | None,
-        BeforeValidator(empty_is_unset),
-        URL_RULE,
-    ] = Field(default=None, description="Where the bridge writes samples to. Unset: off.")
 
     def port_for(self, flow: str, process: int) -> int:
         """Choose the port of the page of one process.

@@ -84,6 +84,7 @@ class KafkaEventSource(FixedPartitionedSource[KafkaFrame, bytes]):
         decode_event: How one JSON object becomes an event; None for the contract's own fields.
         event_type: What an event becomes when `decode_event` is None.
         detail: What a flow wants to know of events beyond the columns, taken from each read; None for nothing.
+        paused: Tells that an output has enough to do, so that nothing should be read for now; None for never.
     """
 
     client: Mapping[str, Any]
@@ -100,6 +101,7 @@ class KafkaEventSource(FixedPartitionedSource[KafkaFrame, bytes]):
     decode_event: DecodeEvent | None = field(default=None)
     event_type: type[Event] = field(default=Event)
     detail: Detail | None = field(default=None)
+    paused: Callable[[], bool] | None = field(default=None)
 
     def list_parts(self) -> list[str]:
         """Name the sources."""
@@ -171,7 +173,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
             return [self._news_frame(list(self._positions))]
         self._mirror()
         self._watch.check()
-        if self._rows_in_epoch >= QUOTA_ROWS:
+        if self._rows_in_epoch >= QUOTA_ROWS or (self._config.paused is not None and self._config.paused()):
             self._rest_ms = LONGEST_REST_MS
             return []
         frames = self._read()

@@ -62,12 +62,24 @@ CONTRACT: dict[str, Any] = {
     "PROMETHEUS__HOST": "127.0.0.1",
     "PROMETHEUS__PORT": None,
     "PROMETHEUS__REMOTE_WRITE_URL": None,
+    "PROMETHEUS__REMOTE_WRITE_VERSION": None,
+    "PROMETHEUS__REMOTE_WRITE_NATIVE": True,
+    "PROMETHEUS__REMOTE_WRITE_MAX_SAMPLES": 2_000,
+    "PROMETHEUS__REMOTE_WRITE_WAITING_SAMPLES": 100_000,
+    "PROMETHEUS__REMOTE_WRITE_TIMEOUT_MS": 5_000,
+    "PROMETHEUS__REMOTE_WRITE_MAX_PAUSE_MS": 5_000,
+    "PROMETHEUS__REMOTE_WRITE_MAX_AGE_MS": None,
+    "PROMETHEUS__REMOTE_WRITE_BEARER_TOKEN": None,
+    "PROMETHEUS__REMOTE_WRITE_HEADERS": {},
     "ALERTMANAGER__URLS": (),
     "ALERTMANAGER__BEARER_TOKEN": None,
     "ALERTMANAGER__RESEND_MS": 60_000,
     "ALERTMANAGER__TIMEOUT_MS": 10_000,
     "ALERTMANAGER__MAX_AGE_MS": 300_000,
 }
+
+TABLES = ("TAILMARK_KAFKA__OPTIONS__", "TAILMARK_EVENTS__FIELDS__", "TAILMARK_PROMETHEUS__REMOTE_WRITE_HEADERS__")
+"""What users name the keys of."""
 
 KERNEL_GROUPS = {"detection", "alerts"}
 
@@ -255,7 +267,7 @@ def test_settings_survive_pickling() -> None:
 def test_any_unknown_variable_is_refused(name: str) -> None:
     known = {variable(setting.path) for setting in settings_of(Settings)} | {"TAILMARK_CONFIG"}
     key = f"TAILMARK_{name}"
-    if key in known or key.startswith(("TAILMARK_KAFKA__OPTIONS__", "TAILMARK_EVENTS__FIELDS__")):
+    if key in known or key.startswith(TABLES):
         return
     assert refusal({key: "5"}).startswith(f"{key}=")
 
@@ -266,7 +278,7 @@ def test_any_unknown_variable_is_refused(name: str) -> None:
 )
 def test_any_unknown_variable_beside_a_known_one_is_refused(path: tuple[str, ...], suffix: str) -> None:
     key = f"{variable(path)}_{suffix}"
-    if key.startswith(("TAILMARK_KAFKA__OPTIONS__", "TAILMARK_EVENTS__FIELDS__")):
+    if key.startswith(TABLES):
         return
     if key in {variable(setting.path) for setting in settings_of(Settings)}:
         return

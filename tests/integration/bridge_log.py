@@ -13,6 +13,27 @@ if TYPE_CHECKING:
     from tests.conftest import KafkaCluster, Topics
 
 KAFKA_MS = START_MS + 3_600_000
+TRACED_EVERY = 3
+
+
+def traced(log: Log) -> Log:
+    """Give every third event a trace id of its own."""
+    return [
+        [
+            _with_trace(value, f"trace-{partition}-{number}") if number % TRACED_EVERY == 0 else value
+            for number, value in enumerate(values)
+        ]
+        for partition, values in enumerate(log)
+    ]
+
+
+def _with_trace(value: bytes | None, name: str) -> bytes | None:
+    try:
+        fields = json.loads(value or b"")
+        fields["trace_id"] = name
+    except (ValueError, TypeError):
+        return value
+    return json.dumps(fields).encode()
 
 
 def publish(

@@ -61,7 +61,7 @@ def test_exemplar_stands_at_the_bucket_of_its_request_in_openmetrics_alone() -> 
     assert set(found) == {"a", *NASTY}
     for le, exemplar in found.values():
         assert exemplar.value <= float(le) < 2 * max(exemplar.value, 2**-11)
-        assert exemplar.timestamp == START_MS / 1000
+        assert float(exemplar.timestamp) == START_MS / 1000
     assert found[NASTY[0]][1].labels == {"trace_id": "t1"}
 
 
