@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import bytewax.operators as op
+import numpy as np
 from bytewax.dataflow import operator
 from bytewax.operators import KeyedStream
 
-from operators.kernels.frames import ScoredFrame, WindowFrame
+from operators.kernels.frames import WARMING, ScoredFrame, WindowFrame
 from operators.kernels.scoring import Scorer, ScoringConfig
 from operators.kernels.windows import WindowRules
 from operators.reporting import reported
 from operators.stateful import ShardLogic
-from operators.vitals import Vitals
+from operators.vitals import ShardVitals, Vitals
 
 
 class ShardScores:
     """The scorer of one shard."""
 
-    def __init__(self, scorer: Scorer) -> None:
-        """Wrap a scorer, new or resumed."""
+    def __init__(self, scorer: Scorer, numbers: ShardVitals) -> None:
+        """Wrap a scorer, new or resumed.
+
+        Args:
+            scorer: The scorer.
+            numbers: Where series that are warming are counted.
+        """
         self._scorer = scorer
+        self._numbers = numbers
 
     def step(self, frame: WindowFrame) -> list[ScoredFrame]:
         """Score the windows of one end."""
-        return [self._scorer.step(frame)]
+        scored = self._scorer.step(frame)
+        self._numbers.warming = int(np.count_nonzero(scored.state == WARMING))
+        return [scored]
 
     def to_bytes(self) -> bytes:
         """Encode what the detectors have learned."""
@@ -53,6 +62,7 @@ def score(
             scorer = Scorer(config, rules.slide_ms, rules.length_ms)
         else:
             scorer = Scorer.from_bytes(config, rules.slide_ms, rules.length_ms, data)
-        return ShardLogic(ShardScores(scorer), vitals.shard())
+        numbers = vitals.shard()
+        return ShardLogic(ShardScores(scorer, numbers), numbers)
 
     return op.stateful_batch("state", up, build)

@@ -54,11 +54,13 @@ class ShardVitals:
         snapshot_bytes: Size of its last snapshot.
         series: How many series have windows; 0 in steps that don't count them.
         folded: How many times a new series was folded into `__overflow__`, once a pane.
+        warming: How many series are too young to be judged; None in steps that judge none.
     """
 
     snapshot_bytes: int = 0
     series: int = 0
     folded: int = 0
+    warming: int | None = None
 
 
 @dataclass(slots=True)

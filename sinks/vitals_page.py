@@ -55,6 +55,11 @@ class VitalsCollector(Collector):
         yield from self._partitions()
         shards = list(vitals.shards)
         yield GaugeMetricFamily("tailmark_series", "Series with state.", value=sum(shard.series for shard in shards))
+        warming = [shard.warming for shard in shards if shard.warming is not None]
+        if warming:
+            yield GaugeMetricFamily(
+                "tailmark_series_warming", "Series that are too young to be judged.", value=sum(warming)
+            )
         yield CounterMetricFamily(
             "tailmark_folded_series",
             "New series folded into __overflow__ because there were too many, once a pane.",

@@ -45,6 +45,7 @@ class ProcessFacts:
         epoch_limit_s: What that may be.
         events: How many events had each outcome since it started.
         series: How many series have state in it.
+        warming: How many of them are too young to be judged; None in a flow that judges none.
         lag_events: Records that it has not read, over all of its partitions.
         lag_s: How far it is behind in its worst partition; None before it has read anything.
         watermark_s: Event time up to which its slowest partition is complete, in seconds; None when there is none.
@@ -60,6 +61,7 @@ class ProcessFacts:
     epoch_limit_s: float
     events: dict[str, int]
     series: int
+    warming: int | None
     lag_events: int
     lag_s: float | None
     watermark_s: float | None
@@ -141,6 +143,7 @@ def _facts(page: str, health: dict[str, Any], url: str, flow: str, process: int)
         epoch_limit_s=float(health["limit_seconds"]),
         events={labels["outcome"]: int(value) for labels, value in events},
         series=int(sum(values("tailmark_series"))),
+        warming=int(sum(warming)) if (warming := values("tailmark_series_warming")) else None,
         lag_events=int(sum(values("tailmark_lag_events"))),
         lag_s=max(values("tailmark_lag_seconds"), default=None),
         watermark_s=min(values("tailmark_watermark_timestamp_seconds"), default=None),

@@ -54,12 +54,20 @@ def gather(settings: Settings, flows: Sequence[str]) -> Report:
     problems: list[str] = []
     kafka = KafkaFacts()
     try:
-        kafka = read_kafka(settings, flows)
+        kafka = read_kafka(settings, _owners(settings, flows, processes))
     except KafkaUnreachableError as error:
         problems.append(str(error))
     problems += _absent(settings, flows, processes, kafka)
     problems += [complaint for process in processes if (complaint := _complaint(process)) is not None]
     return Report(processes, kafka, problems)
+
+
+def _owners(settings: Settings, flows: Sequence[str], processes: Sequence[ProcessFacts]) -> Sequence[str]:
+    """Tell whose groups to ask for: a group that was given a name of its own belongs to the flow that runs with it."""
+    if settings.kafka.group_id is None:
+        return flows
+    running = {process.flow for process in processes}
+    return [flow for flow in flows if flow in running] or flows[:1]
 
 
 def _absent(

@@ -60,7 +60,18 @@ def _table(*columns: str, right: Iterable[str] = ()) -> Table:
 
 
 def _processes(processes: list[ProcessFacts], snapshotted: dict[str, int], now_s: float) -> Table:
-    numbers = ("events", "late", "dead letters", "series", "lag", "behind", "event time", "epoch", "since snapshot")
+    numbers = (
+        "events",
+        "late",
+        "dead letters",
+        "series",
+        "warming",
+        "lag",
+        "behind",
+        "event time",
+        "epoch",
+        "since snapshot",
+    )
     table = _table("process", "state", *numbers, right=numbers)
     for process in processes:
         events = process.events
@@ -70,6 +81,7 @@ def _processes(processes: list[ProcessFacts], snapshotted: dict[str, int], now_s
             Text("ready", style="green") if process.ready else Text("not ready", style="bold red"),
             *(f"{events.get(outcome, 0):,}" for outcome in ("accepted", "late", "dead_letter")),
             f"{process.series:,}",
+            "" if process.warming is None else f"{process.warming:,}",
             f"{process.lag_events:,}",
             "" if process.lag_s is None else duration(process.lag_s),
             "" if process.watermark_s is None else ago(now_s - process.watermark_s),

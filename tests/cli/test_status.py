@@ -77,6 +77,8 @@ def test_flow_that_runs_and_has_caught_up_is_well(
         assert report["problems"] == []
         assert [(found["flow"], found["process"]) for found in report["processes"]] == [("anomaly", 0), ("anomaly", 1)]
         assert sum(found["events"]["accepted"] for found in report["processes"]) == EVENTS
+        assert sum(found["series"] for found in report["processes"]) == 3
+        assert sum(found["warming"] or 0 for found in report["processes"]) == 3, "half a minute is no history"
         assert {found["topic"]: found["partitions"] for found in report["topics"]}[topics.windows] == 4
         code, text = status(env)
         assert code == 0

@@ -54,7 +54,7 @@ def busy_vitals() -> Vitals:
         lag_events=5, top_ms=1_700_000_095_000, watermark_ms=1_700_000_090_000, record_ms=1_700_000_096_000
     )
     vitals.partitions[1] = PartitionVitals(heartbeat_ms=1_700_000_099_000, at_end=True)
-    vitals.shards += [ShardVitals(snapshot_bytes=100, series=7, folded=2), ShardVitals(snapshot_bytes=50)]
+    vitals.shards += [ShardVitals(snapshot_bytes=100, series=7, folded=2), ShardVitals(snapshot_bytes=50, warming=3)]
     for source in ("0", "0", "0"):
         vitals.epoch_ended(source)
     return vitals
@@ -132,6 +132,7 @@ def test_the_page_has_every_metric_of_the_contract_with_its_labels(full: Site) -
         "tailmark_snapshot_bytes": (),
         "tailmark_epoch_duration_seconds_bucket": ("le",),
         "tailmark_series": (),
+        "tailmark_series_warming": (),
     }
     assert expected.items() <= found.items()
 
@@ -212,6 +213,7 @@ def test_vitals_are_in_base_units_and_measured_against_the_clock(full: Site) -> 
     assert ("tailmark_heartbeat_age_seconds", "0") not in samples
     assert samples["tailmark_snapshot_bytes",] == 150
     assert samples["tailmark_series",] == 7
+    assert samples["tailmark_series_warming",] == 3
     assert samples["tailmark_epoch_duration_seconds_count",] == 2
     assert samples["tailmark_output_records_total", "written", "telemetry.windows"] == 0
 
