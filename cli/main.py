@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli import config
+from cli.dlq import command as dlq
 from cli.explain import explain
 from cli.run import run
 from cli.status.command import status
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("status")(status)
 app.command("explain")(explain)
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(config.app, name="config")
 
 

@@ -1,0 +1,1 @@
+"""`tailmark dlq`: what was rejected, and its way back."""

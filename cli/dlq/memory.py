@@ -1,0 +1,80 @@
+"""Which dead letters were sent back already: a compacted topic beside theirs, written in the same transactions.
+
+The offsets of a consumer group would do, were they not forgotten a week after the last commit.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from cli.log_reader import LogReader
+from sinks.topics import OutputTopic, ensure_topics
+from sources.clients import cluster_metadata, open_admin
+from sources.topic_watch import TopicWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from confluent_kafka import Producer
+
+_SUFFIX: Final = ".replayed"
+
+
+class Memory:
+    """For each partition and reason, how far letters have been sent back.
+
+    Attributes:
+        topic: Where it is kept.
+    """
+
+    def __init__(self, client: Mapping[str, Any], letters: str, *, create: bool) -> None:
+        """Read what is known.
+
+        Args:
+            client: How to reach the brokers, in librdkafka's spelling.
+            letters: The dead-letter topic; it exists.
+            create: Whether to make the topic when it is missing.
+
+        Raises:
+            FlowError: Kafka does not answer, or the topic can't be made.
+        """
+        self.topic = f"{letters}{_SUFFIX}"
+        # Offsets in a topic that was made anew are other letters.
+        self._topic_id = TopicWatch(client, letters, once=True).topic_id
+        self._next: dict[tuple[int, str], int] = {}
+        if create:
+            ensure_topics(client, [OutputTopic(self.topic, compacted=True)], partitions=1)
+        elif not _exists(client, self.topic):
+            return
+        reader = LogReader(client, self.topic)
+        try:
+            for _, records in reader.read():
+                for record in records:
+                    facts = json.loads(record.value() or b"{}")
+                    if facts.get("topic_id") == self._topic_id:
+                        self._next[facts["partition"], facts["reason"]] = facts["next_offset"]
+        finally:
+            reader.close()
+
+    def knows(self, partition: int, reason: str, offset: int) -> bool:
+        """Tell whether a letter has been sent back."""
+        return offset < self._next.get((partition, reason), 0)
+
+    def write(self, producer: Producer, upto: Mapping[tuple[int, str], int]) -> None:
+        """Put what is sent back into the open transaction.
+
+        Args:
+            producer: In a transaction.
+            upto: Offset after the last letter of each partition and reason.
+        """
+        for (partition, reason), offset in upto.items():
+            known = max(offset, self._next.get((partition, reason), 0))
+            facts = {"topic_id": self._topic_id, "partition": partition, "reason": reason, "next_offset": known}
+            producer.produce(self.topic, json.dumps(facts).encode(), f"{reason}|{partition}".encode())
+            self._next[partition, reason] = known
+
+
+def _exists(client: Mapping[str, Any], topic: str) -> bool:
+    admin, reasons = open_admin(client)
+    return topic in cluster_metadata(admin, reasons, client).topics
