@@ -55,6 +55,7 @@ PREFETCH_KIB: Final = 131_072
 LEAVE_TIMEOUT_S: Final = 5.0
 """How long the end of a flow waits for brokers to take the last offsets."""
 
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _LAG_EVERY_S: Final = 1.0
 _LOG: Final = logging.getLogger(__name__)
 
@@ -175,6 +176,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         self._watch.check()
         if self._rows_in_epoch >= QUOTA_ROWS or (self._config.paused is not None and self._config.paused()):
             self._rest_ms = LONGEST_REST_MS
+            self._measure_lag()
             return []
         frames = self._read()
         news = [*self._fallen_idle(), *self._newly_ended]
@@ -185,8 +187,13 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         return frames
 
     def next_awake(self) -> datetime | None:
-        """Rest a little when there was nothing to read."""
-        return datetime.now(UTC) + timedelta(milliseconds=self._rest_ms) if self._rest_ms else None
+        """Rest a little when there was nothing to read, until a moment at which other sources wake up as well."""
+        if not self._rest_ms:
+            return None
+        due_ms = time.time_ns() // 1_000_000 + self._rest_ms
+        # Each time that one wakes up, the engine looks at every step.
+        step_ms = min(self._rest_ms, SHORTEST_REST_MS)
+        return _EPOCH + timedelta(milliseconds=-(-due_ms // step_ms) * step_ms)
 
     def snapshot(self) -> bytes:
         """Give the positions as bytes, and let a new epoch begin."""
@@ -379,7 +386,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         for partition, place in self._positions.items():
             progress = self._config.vitals.partitions[partition]
             _, high = self._consumer.get_watermark_offsets(TopicPartition(self._config.topic, partition), cached=True)
-            progress.at_end = partition in self._at_end
+            progress.at_end = partition in self._at_end and high <= self._at_end[partition]
             if high >= 0 and place.offset is not None:
                 progress.lag_events = 0 if progress.at_end else max(0, high - place.offset)
 
