@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import struct
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as attribute
 from typing import IO, TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
+import cramjam
 import pytest
 
+from sinks.remote_write_dialects import Dialect1
+from sinks.remote_write_wire import field, varint
 from tests.flow_process import free_ports
 
 if TYPE_CHECKING:
@@ -38,7 +43,7 @@ class PrometheusServer:
     """
 
     directory: Path
-    port: int = field(default_factory=lambda: free_ports(1)[0])
+    port: int = attribute(default_factory=lambda: free_ports(1)[0])
     scrape: tuple[int, ...] = ()
     out_of_order: str = ""
     features: str = FEATURES
@@ -120,3 +125,14 @@ class PrometheusServer:
         for one in self.get("query", query=expression, time=f"{end_ms / 1000:.3f}")["result"]:
             found[json.dumps(one["metric"], sort_keys=True)] = one.get("values", []) + one.get("histograms", [])
         return found
+
+
+def write_sample(server: PrometheusServer, labels: dict[str, str], value: float, at_ms: int) -> None:
+    """Write one sample by remote write 1.0, as somebody else might."""
+    dialect = Dialect1()
+    joined = b"".join(dialect.label(name, text) for name, text in sorted(labels.items()))
+    sample = b"\x09" + struct.pack("<d", value) + b"\x10" + varint(at_ms)
+    body = bytes(cramjam.snappy.compress_raw(field(0x0A, joined + field(0x12, sample))))
+    request = Request(server.write_url, body, {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"})
+    with urlopen(request, timeout=10) as answer:
+        assert answer.status in {200, 204}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import time
 from typing import TYPE_CHECKING
-from urllib.request import Request, urlopen
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -16,40 +14,17 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from tests.dirty_log import dirty_log
 from tests.flow_process import FlowProcess, settings_for
 from tests.integration.bridge_log import publish
+from tests.integration.bridge_page import codes_on, eventually, page_of
 from tests.integration.prometheus_server import PrometheusServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import KafkaCluster, Topics
     from tests.tally_oracle import TallyOracle
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-WAIT_S = 60.0
-
-
-def page_of(env: dict[str, str], accept: str = "text/plain") -> str:
-    url = f"http://127.0.0.1:{env['TAILMARK_PROMETHEUS__PORT']}/metrics"
-    with urlopen(Request(url, headers={"Accept": accept}), timeout=10) as answer:
-        text: str = answer.read().decode()
-        return text
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to hold"
-        time.sleep(0.2)
-
-
-def codes_on(page: str) -> dict[tuple[str, str, int], float]:
-    return {
-        (sample.labels["service"], sample.labels["endpoint"], int(sample.labels["code"])): sample.value
-        for family in parse_text(page)
-        for sample in family.samples
-        if sample.name == "telemetry_requests_total"
-    }
 
 
 @pytest.fixture
