@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from operators.kernels.episodes import EpisodeConfig
 from operators.kernels.episodes.wording import ALERTNAMES
+from tests.deploy.monitoring import deployed_alertmanager
 from tests.real_alertmanager import NEEDS_ALERTMANAGER, Alertmanager, until
 
 if TYPE_CHECKING:
@@ -189,8 +190,7 @@ def test_template_says_what_a_person_needs(status: str, title: str, parts: list[
 
 @pytest.fixture
 def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
-    shutil.copytree(ALERTMANAGER / "templates", tmp_path / "am" / "templates")
-    replica = Alertmanager(tmp_path / "am", (ALERTMANAGER / "alertmanager.yml").read_text()).start()
+    replica = deployed_alertmanager(tmp_path / "alertmanager").start()
     yield replica
     replica.stop()
 

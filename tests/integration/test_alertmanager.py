@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import signal
-import time
 import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.flow_process import FlowProcess, settings_for
-from tests.kafka_log import NewRecord, produce, wait_for_records
+from tests.kafka_log import wait_for_records
+from tests.live_shop import ILL_PANES, OVER_BY_PANE, SMALL_WINDOWS, Shop
 from tests.real_alertmanager import CONFIG, NEEDS_ALERTMANAGER, Alertmanager, Telephone, until
 
 if TYPE_CHECKING:
@@ -24,49 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = NEEDS_ALERTMANAGER
 
-SLIDE_MS = 1_000
-CALM_PANES = 60
-ILL_PANES = range(CALM_PANES, CALM_PANES + 6)
-OVER_BY_PANE = CALM_PANES + 30
 RESEND_MS = 1_000
-
-
-class Shop:
-    """Services in a log, pane by pane; one of them is slow for a while."""
-
-    def __init__(self, kafka: KafkaCluster, topics: Topics, *, age_ms: int) -> None:
-        """Begin some time ago.
-
-        Args:
-            kafka: Where to.
-            topics: Whose events.
-            age_ms: How long ago the first pane began.
-        """
-        self._kafka = kafka
-        self._topics = topics
-        self._began_ms = (int(time.time() * 1_000) - age_ms) // SLIDE_MS * SLIDE_MS
-        self._pane = 0
-        self._random = random.Random(5)
-
-    def open_until(self, pane: int) -> None:
-        """Write all panes before this one."""
-        records = []
-        for number in range(self._pane, pane):
-            begin_ms = self._began_ms + number * SLIDE_MS
-            events = [
-                {"timestamp_ms": begin_ms + at, "service": service, "endpoint": "/", "latency_ms": self._latency(
-                    slow=service == "checkout" and number in ILL_PANES)}
-                for at in range(0, SLIDE_MS, 20)
-                for service in ("cart", "checkout")
-            ]  # fmt: skip
-            records.append(NewRecord(json.dumps(events).encode(), None, 0, timestamp_ms=begin_ms + SLIDE_MS))
-            beat = json.dumps({"timestamp_ms": begin_ms + SLIDE_MS, "heartbeat": True}).encode()
-            records += [NewRecord(beat, None, part, timestamp_ms=begin_ms + SLIDE_MS) for part in range(4)]
-        self._pane = pane
-        produce(self._kafka.client_options, self._topics.events, records)
-
-    def _latency(self, *, slow: bool) -> float:
-        return round(self._random.lognormvariate(3, 0.3) * (12 if slow else 1), 3)
 
 
 @pytest.fixture
@@ -97,9 +54,7 @@ def start(kafka: KafkaCluster, topics: Topics, tmp_path: Path) -> Iterator[Calla
         env = settings_for(
             kafka,
             topics,
-            WINDOW__LENGTH_MS="6000",
-            WINDOW__SLIDE_MS=str(SLIDE_MS),
-            WINDOW__ALLOWED_LATENESS_MS="0",
+            **SMALL_WINDOWS,
             ALERTMANAGER__URLS=",".join(urls),
             ALERTMANAGER__RESEND_MS=str(RESEND_MS),
             ALERTS__RUNBOOK_URL="https://wiki.example/{alertname}",
