@@ -15,7 +15,7 @@ SUPPORTED := import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in {
 PYTHON ?= $(shell for name in python3.12 python3.11 python3 python $(wildcard $(HOME)/.pyenv/versions/3.1[12].*/bin/python3); do \
 	if $$name -c '$(SUPPORTED)' >/dev/null 2>&1; then command -v $$name; break; fi; done)
 
-.PHONY: help setup demo test chaos check bench format
+.PHONY: help setup demo test chaos check bench audit format
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ check: $(READY) ## Lint, format, types, imports
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
 	@$(BIN)/lint-imports
+
+audit: $(READY) ## Ask PyPI's advisories for known vulnerabilities of what is locked
+	@$(BIN)/pip-audit --disable-pip --require-hashes --requirement requirements.lock
 
 format: $(READY) ## Format the code, and fix what ruff can fix
 	@$(BIN)/python -m ruff check --fix .

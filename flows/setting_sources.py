@@ -24,6 +24,9 @@ CONFIG_KEY: Final = "TAILMARK_CONFIG"
 SYNONYMS: Final[dict[str, tuple[str, ...]]] = {"KAFKA_BOOTSTRAP_SERVERS": ("kafka", "bootstrap_servers")}
 """Variables without the prefix that are read too; the form with the prefix wins, and an empty one is not there."""
 
+FILE_SUFFIX: Final = "_FILE"
+"""A variable whose name ends so names a file that holds the value: how containers are given secrets."""
+
 _SEPARATOR: Final = "__"
 _Model = TypeVar("_Model", bound=BaseSettings)
 
@@ -141,8 +144,10 @@ class EnvironmentSource(PydanticBaseSettingsSource):
                 found[path], self.names[spelling(path)] = self._environ[name], name
         for name in sorted(self._environ):
             if name.startswith(PREFIX) and name != CONFIG_KEY:
-                path = self._path(name)
-                found[path], self.names[spelling(path)] = self._environ[name], name
+                path, text = self._path(name), self._environ[name]
+                if path not in self._settings and name.endswith(FILE_SUFFIX):
+                    path, text = self._from_file(name, text)
+                found[path], self.names[spelling(path)] = text, name
         tree: dict[str, Any] = {}
         for path, text in found.items():
             *groups, last = path
@@ -162,8 +167,32 @@ class EnvironmentSource(PydanticBaseSettingsSource):
             table = self._settings.get(path[:-1])
             if table is not None and table.is_table and path[-1]:
                 return path
+            if (
+                name.endswith(FILE_SUFFIX)
+                and (*path[:-1], path[-1].removesuffix(FILE_SUFFIX.lower())) in self._settings
+            ):
+                return path
         value = _shown_unknown(name, self._environ[name])
         raise SettingsError(f"{name}={value}: is not a setting of tailmark{self._hint(name, path)}")
+
+    def _from_file(self, name: str, file: str) -> tuple[tuple[str, ...], str]:
+        """Find the setting that a variable with a suffix names, and read its value.
+
+        Raises:
+            SettingsError: The file can't be read, or the setting has a value of its own as well.
+        """
+        plain = name.removesuffix(FILE_SUFFIX)
+        if plain in self._environ:
+            raise SettingsError(
+                f"{name}={file}: {plain} is set as well, and only one of them can hold; unset the other"
+            )
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "is not UTF-8"
+            raise SettingsError(f"{name}={file}: must name a file that can be read: {reason}") from None
+        # Who writes a secret with an editor or with echo adds a line break that is no part of it.
+        return self._path(plain), text.removesuffix("\n").removesuffix("\r")
 
     def _hint(self, name: str, path: tuple[str, ...]) -> str:
         setting = self._settings.get(path)

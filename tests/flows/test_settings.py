@@ -708,3 +708,32 @@ def test_every_setting_says_what_it_does_and_what_it_takes() -> None:
 
 def test_spelling_does_not_tell_dots_from_underscores() -> None:
     assert spelling(("kafka", "options", "security_protocol")) == spelling(("kafka", "options", "security.protocol"))
+
+
+def test_a_file_holds_the_value_of_a_setting(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text(f"{SECRET}\n", encoding="utf-8")
+    (tmp_path / "brokers").write_text("kafka:9092", encoding="utf-8")
+    settings = load_settings(
+        {
+            "TAILMARK_KAFKA__OPTIONS__SASL_PASSWORD_FILE": str(tmp_path / "password"),
+            "TAILMARK_KAFKA__BOOTSTRAP_SERVERS_FILE": str(tmp_path / "brokers"),
+        }
+    )
+    assert settings.client()["sasl.password"] == SECRET
+    assert settings.kafka.bootstrap_servers == "kafka:9092"
+
+
+def test_a_file_of_a_setting_must_be_readable_and_the_only_source_of_it(tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b"\xff\xfe")
+    name = "TAILMARK_KAFKA__OPTIONS__SASL_PASSWORD"
+    for environ, rule in (
+        ({f"{name}_FILE": str(tmp_path / "none")}, "No such file"),
+        ({f"{name}_FILE": str(tmp_path)}, "Is a directory"),
+        ({f"{name}_FILE": str(tmp_path / "password")}, "not UTF-8"),
+        ({f"{name}_FILE": str(tmp_path / "password"), name: SECRET}, f"{name} is set as well"),
+        ({"TAILMARK_KAFKA__PASSWORD_FILE": str(tmp_path / "password")}, "is not a setting"),
+    ):
+        with pytest.raises(SettingsError) as refused:
+            load_settings(environ)
+        assert rule in str(refused.value)
+        assert SECRET not in str(refused.value)
