@@ -49,7 +49,8 @@ class Monitoring:
             group["targets"] = [self.addresses.get(target, "127.0.0.1:1") for target in group["targets"]]
         file = self.directory / "prometheus.json"
         file.write_text(json.dumps(config))
-        flags = ["--enable-feature=exemplar-storage,native-histograms", f"--web.listen-address=127.0.0.1:{self.port}"]
+        flags = ["--enable-feature=exemplar-storage,native-histograms", "--rules.alert.resend-delay=1s"]
+        flags.append(f"--web.listen-address=127.0.0.1:{self.port}")
         command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={self.directory / 'data'}", *flags]
         with (self.directory / "log").open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
