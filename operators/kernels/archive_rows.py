@@ -96,7 +96,7 @@ def archive_rows(
     if not len(kept):
         return None
     events = [intake.decoded.events[row] for row in kept.tolist()]
-    records, items, texts = _places(values, intake, kept.tolist())
+    records, items, texts = items_of(values, intake, kept.tolist())
     stamps = np.asarray(kafka_ms, np.int64)[records]
     rows: dict[str, Any] = {name: [getattr(event, name) for event in events] for name in _MEASURED}
     rows |= {name: [getattr(event, name) for event in events] for name in _TEXTS}
@@ -142,10 +142,20 @@ def hour_name(hour: int) -> str:
     return str(np.datetime64(hour, "h"))
 
 
-def _places(
+def items_of(
     values: Sequence[bytes | None], intake: Intake, kept: Sequence[int]
 ) -> tuple[list[int], list[int], list[bytes]]:
-    """Find the record, the item and the bytes of decoded events."""
+    """Find what events were made of.
+
+    Args:
+        values: Record values, in log order.
+        intake: What became of them.
+        kept: Indices of decoded events, ascending.
+
+    Returns:
+        For each of them: index of its record, number of the item in the record (0 where the record is one event), and
+        the bytes of the item.
+    """
     counts = intake.decoded.counts
     if counts is None:
         return list(kept), [0] * len(kept), [values[row] or b"" for row in kept]

@@ -1,0 +1,1 @@
+"""`tailmark replay`: a slice of the past through a flow once more."""
