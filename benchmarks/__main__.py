@@ -23,7 +23,7 @@ from simulator.publish import PublishError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PARTS: Final = ("throughput", "series", "garbage", "idle", "latency", "stages", "recovery")
+PARTS: Final = ("throughput", "series", "garbage", "idle", "latency", "stages", "recovery", "growth", "commits")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -53,10 +53,23 @@ class _Event(msgspec.Struct, gc=False):
 
 def run(bench: Bench) -> list[Figure]:
     """Measure with live traffic."""
+    return measure(bench, ("-m", "bytewax.run"))
+
+
+def measure(bench: Bench, runner: tuple[str, ...]) -> list[Figure]:
+    """Measure the flow as a program runs it.
+
+    Args:
+        bench: Where, and for how long.
+        runner: The program, as in `FlowRun`.
+
+    Returns:
+        The 99th percentile first.
+    """
     cluster = bench.cluster
     topic = cluster.create("latency", message_timestamp_type="LogAppendTime")
     settings = {"TAILMARK_WINDOW__SLIDE_MS": str(SLIDE_MS), "TAILMARK_WINDOW__LENGTH_MS": str(LENGTH_MS)}
-    flow = FlowRun(cluster, topic, settings)
+    flow = FlowRun(cluster, topic, settings, runner=runner)
     child = flow.start()
     rate_per_s = RATE_PER_S / load_factor(time.time() * 1000)
     try:
