@@ -1,4 +1,4 @@
-"""The state of the bridge comes back as it left, is refused when it is not ours, stays bounded; its format is frozen."""
+"""State of the bridge: it comes back as it left, is refused in pieces, and stays bounded; its format is frozen."""
 
 from __future__ import annotations
 
