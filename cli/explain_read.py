@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from flows.settings import Settings
+    from operators.kernels.frames import Transition
 
 ANSWER_TIMEOUT_S: Final = 5.0
 """How long Kafka may take to answer, or to bring the next records."""
@@ -53,6 +54,11 @@ class AlertFacts:
     window_end_ms: int
     signal: str
     flapping: bool = False
+
+    @classmethod
+    def of(cls, transition: Transition) -> AlertFacts:
+        """Take them from a transition that never went through Kafka."""
+        return cls(**{field.name: getattr(transition, field.name) for field in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)

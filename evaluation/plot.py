@@ -55,6 +55,7 @@ def look_of(look: Look) -> dict[str, Any]:
         "view": {"stroke": None},
         "style": {
             "measured": {"color": ink["line"], "strokeWidth": 1.6},
+            "bar": {"color": ink["line"]},
             "band": {"color": ink["band"], "fillOpacity": 0.2},
             "expected": {"color": ink["expected"], "strokeWidth": 1, "strokeDash": [4, 3]},
             "anomaly": {"color": ink["anomaly"], "filled": True, "opacity": 1, "size": 34},
@@ -112,7 +113,26 @@ def series_chart(
     return chart
 
 
-def save(chart: alt.VConcatChart, path: Path, *, look: Look | None = None) -> None:
+def bar_chart(
+    table: pl.DataFrame, *, category: str, value: str, look: Look = "light", width_px: int = 760
+) -> alt.Chart:
+    """Draw one bar a row, the longest first.
+
+    Args:
+        table: Rows with a name and a number.
+        category: Column with the names.
+        value: Column with the numbers.
+        look: Colours for light or dark.
+        width_px: Width of the plot.
+    """
+    chart = alt.Chart(alt.InlineData(table.select(category, value).to_dicts())).mark_bar(style="bar")
+    told = [f"{category}:N", f"{value}:Q"]
+    drawn: alt.Chart = chart.encode(alt.X(f"{value}:Q"), alt.Y(f"{category}:N", sort="-x"), tooltip=told)
+    drawn.width, drawn.config = width_px, alt.Config(**look_of(look))
+    return drawn
+
+
+def save(chart: alt.VConcatChart | alt.Chart, path: Path, *, look: Look | None = None) -> None:
     """Write a plot to a file that needs no network to be looked at.
 
     Args:

@@ -7,7 +7,7 @@ and rows leave as the flow's frames. Kafka alone is left out, and with it everyt
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -85,7 +85,8 @@ def run_flow(batches: Iterable[Batch], *, partitions: int, settings: Settings) -
     told: list[tuple[str, AlertFrame]] = []
 
     graph = Dataflow("anomaly")
-    events = op.input("events", graph, TestingSource(_frames(batches, partitions, settings, out.vitals)))
+    source = log_source(batches, partitions=partitions, settings=settings, vitals=out.vitals)
+    events = op.input("events", graph, source)
     verdicts = census("census", events, rules=rules, shards=span.shards, vitals=out.vitals)
     windows = window("window", shard("shard", events, shards=span.shards), verdicts, rules=rules, vitals=out.vitals)
     scores = score("score", windows, config=scoring_of(settings), rules=rules, vitals=out.vitals)
@@ -99,9 +100,29 @@ def run_flow(batches: Iterable[Batch], *, partitions: int, settings: Settings) -
     return out
 
 
-def _frames(batches: Iterable[Batch], partitions: int, settings: Settings, vitals: Vitals) -> Iterator[Any]:
+def log_source(
+    batches: Iterable[Batch], *, partitions: int, settings: Settings, vitals: Vitals
+) -> TestingSource[EventFrame]:
+    """Make a source of a log that gives what the Kafka source would give, for any flow.
+
+    Args:
+        batches: The log; each partition in its order, read once.
+        partitions: How many partitions the log has.
+        settings: Those of the flow.
+        vitals: Where events are counted.
+    """
+    return TestingSource(_frames(batches, partitions, settings, vitals))
+
+
+def intake_rules(settings: Settings) -> IntakeRules:
+    """Give the rules by which the source accepts events."""
+    span = settings.window
+    return IntakeRules(span.slide_ms, span.allowed_lateness_ms, settings.events.max_future_ms)
+
+
+def _frames(batches: Iterable[Batch], partitions: int, settings: Settings, vitals: Vitals) -> Iterator[EventFrame]:
     """Take in one batch after the other as the source does, and tell of event time as it goes on."""
-    rules = IntakeRules(settings.window.slide_ms, settings.window.allowed_lateness_ms, settings.events.max_future_ms)
+    rules = intake_rules(settings)
     decoder = EventDecoder(max_bytes=settings.events.max_bytes)
     table = SeriesTable(settings.window.shards)
     tops = dict.fromkeys(range(partitions), NO_TIME_MS)

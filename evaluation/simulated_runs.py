@@ -6,17 +6,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import polars as pl
 
-from evaluation.simulated_flow import Batch, run_flow
+from evaluation.simulated_flow import Batch, intake_rules, run_flow
 from evaluation.window_table import table_of
 from local.demo.matching import Alert, Incident, grace_after, judge
+from operators.kernels.archive_rows import NO_ROWS, ArchivedEvent, archive_rows, copied_keys
+from operators.kernels.decode import EventDecoder
+from operators.kernels.intake import NO_TIME_MS, take
+from operators.kernels.series import SeriesTable
 from simulator.incidents import LatencyStep, Surge
 from simulator.stream import Plan, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    import polars as pl
 
     from flows.settings import Settings
     from local.demo.matching import Judgement
@@ -37,6 +40,8 @@ _SURGE_EVERY_MS: Final = 900_000
 _SURGE_MS: Final = 420_000
 _BEGIN_MS: Final = 1_800_000
 _ROOM_MS: Final = 600_000
+_LATEST_MS: Final = 120_000
+"""No event of the simulator is later than this."""
 
 
 class Deployments(Plan):
@@ -131,7 +136,7 @@ def run(plan: Plan, settings: Settings, *, on_progress: Callable[[int], None] = 
     """
     # One shard: rows don't depend on their number, and arrays over few series cost more than their arithmetic.
     settings = settings.model_copy(update={"window": settings.window.model_copy(update={"shards": 1})})
-    out = run_flow(_batches(plan, on_progress), partitions=PARTITIONS, settings=settings)
+    out = run_flow(batches_of(plan, on_progress), partitions=PARTITIONS, settings=settings)
     return Run(
         plan=plan,
         incidents=tuple(incidents_of(plan)),
@@ -202,7 +207,43 @@ def pages_of(alerts: Sequence[Alert]) -> list[tuple[Alert, ...]]:
     return [tuple(page) for page in pages]
 
 
-def _batches(plan: Plan, on_progress: Callable[[int], None]) -> Iterator[Batch]:
+def events_of(plan: Plan, settings: Settings, *, from_ms: int, until_ms: int) -> pl.DataFrame:
+    """Give the events of a stretch of event time as `flows.archive` would keep them.
+
+    Args:
+        plan: What is recorded.
+        settings: Of the flow: what is accepted.
+        from_ms: First event time.
+        until_ms: Event time that is no longer in.
+
+    Returns:
+        Rows with the columns of the archive, in the order of their arrival.
+    """
+    rules, events = intake_rules(settings), settings.events
+    decoder = EventDecoder(max_bytes=events.max_bytes, event_type=ArchivedEvent)
+    table, tops = SeriesTable(1), dict.fromkeys(range(PARTITIONS), NO_TIME_MS)
+    copied = copied_keys(events.fields, events.timestamp_unit, events.latency_unit)
+    offsets, parts = dict.fromkeys(range(PARTITIONS), 0), [NO_ROWS]
+    for batch in batches_of(plan):
+        number, first = batch.partition, offsets[batch.partition]
+        got = take(batch.values, batch.received_ms, tops[number], rules=rules, table=table, decoder=decoder)
+        tops[number], offsets[number] = got.top_ms, first + len(batch.values)
+        if min(tops.values()) > until_ms + _LATEST_MS:
+            break
+        if from_ms < got.top_ms:
+            places = range(first, offsets[number])
+            rows = archive_rows(batch.values, places, batch.received_ms, number, got, copied=copied)
+            parts += [] if rows is None else [rows]
+    return pl.concat(parts).filter(pl.col("timestamp_ms").is_between(from_ms, until_ms, closed="left"))
+
+
+def batches_of(plan: Plan, on_progress: Callable[[int], None] = lambda _: None) -> Iterator[Batch]:
+    """Give the log of a recording, partition by partition within each stretch of event time.
+
+    Args:
+        plan: What is recorded.
+        on_progress: Told the event time that is reached, in milliseconds.
+    """
     for chunk in record(plan, PARTITIONS):
         records = chunk.records
         values: list[list[bytes | None]] = [[] for _ in range(PARTITIONS)]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from operators.kernels.frames import Transition
+
 _INTEGERS: Final = ("window_start_ms", "window_end_ms", "count", "errors")
 _TEXTS: Final = ("schema", "service", "endpoint", "state")
 SCHEMA: Final = pl.Schema(
@@ -91,3 +93,28 @@ def _by_signal(part: pl.DataFrame, what: str) -> NDArray[np.float64]:
 def _microseconds(milliseconds: pl.Series) -> NDArray[np.float64]:
     """Undo the division that a quantile went through on its way to the wire."""
     return milliseconds.fill_null(np.nan).to_numpy() * _US_PER_MS
+
+
+def alert_table(transitions: Iterable[Transition]) -> pl.DataFrame:
+    """Write alert transitions as a table, one row each, with what a person reads first.
+
+    Returns:
+        `at` (event time, UTC), `status`, `alertname`, `severity`, `service`, `endpoint`, `score` and `summary`.
+    """
+    rows = [
+        {
+            "at": change.window_end_ms,
+            "status": change.status,
+            "alertname": change.labels["alertname"],
+            "severity": change.labels["severity"],
+            "service": change.labels["service"],
+            "endpoint": change.labels["endpoint"],
+            "score": change.score,
+            "summary": change.annotations["summary"],
+        }
+        for change in transitions
+    ]
+    numbers = {"at": pl.Int64(), "score": pl.Float64()}
+    names = ("at", "status", "alertname", "severity", "service", "endpoint", "score", "summary")
+    table = pl.DataFrame(rows, schema={name: numbers.get(name, pl.String()) for name in names}, orient="row")
+    return table.with_columns(pl.from_epoch("at", "ms").dt.replace_time_zone("UTC"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -63,11 +63,7 @@ def told() -> Run:
 
 @pytest.fixture(scope="module")
 def recorded(told: Run) -> Recorded:
-    facts = [
-        AlertFacts(**{name: value for name, value in asdict(change).items() if name in AlertFacts.__slots__})
-        for change in told.transitions
-    ]
-    return Recorded(told.table, facts)
+    return Recorded(told.table, [AlertFacts.of(change) for change in told.transitions])
 
 
 def account(recorded: Recorded, name: str, minute: float | None) -> Account:

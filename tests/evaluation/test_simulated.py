@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import json
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from evaluation.__main__ import app
-from evaluation.simulated_runs import PARTITIONS, START_MS, Deployments, alerts_of, pages_of, plans, run
-from evaluation.window_table import SCHEMA, frames_of, table_of
-from flows.settings import Settings
+from evaluation.rescoring import compare, rescore
+from evaluation.simulated_runs import (
+    PARTITIONS,
+    START_MS,
+    Deployments,
+    Run,
+    alerts_of,
+    events_of,
+    pages_of,
+    plans,
+    run,
+)
+from evaluation.window_table import SCHEMA, alert_table
+from flows.detection_settings import DetectionSettings
+from flows.settings import Settings, WindowSettings
 from local.demo.matching import Alert, Verdict
-from operators.kernels.scoring import Scorer, ScoringConfig
 from simulator.stream import Plan, record
 
-SLIDE_MS, LENGTH_MS = 10_000, 60_000
+LENGTH_MS = 60_000
 
 
 def alert(service: str, fired_s: int, resolved_s: int | None, endpoint: str = "/") -> Alert:
@@ -48,17 +60,53 @@ def test_duration_in_which_nothing_happens_is_refused_in_one_line(duration: str)
     assert "`--duration` must be at least 45m" in result.stderr
 
 
-def test_windows_rescored_from_their_records_have_the_scores_of_the_flow() -> None:
-    plan = Plan(seed=3, start_ms=START_MS, duration_ms=1_200_000, rate_per_s=100.0, scenario="demo")
-    recorded = run(plan, Settings())
-    scorer = Scorer(ScoringConfig(), SLIDE_MS, LENGTH_MS)
-    again = table_of([scorer.step(frame.windows) for frame in frames_of(recorded.table)])
+DEMO = Plan(seed=3, start_ms=START_MS, duration_ms=1_200_000, rate_per_s=100.0, scenario="demo")
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Run:
+    """Twenty minutes of the demo's story."""
+    return run(DEMO, Settings())
+
+
+def test_windows_rescored_from_their_records_have_the_scores_and_alerts_of_the_flow(recorded: Run) -> None:
+    again = rescore(recorded.table, Settings())
     order = ["window_end_ms", "service", "endpoint"]
-    assert again.schema == SCHEMA
-    assert again.sort(order).equals(recorded.table.sort(order), null_equal=True)
+    assert again.table.schema == SCHEMA
+    assert again.table.sort(order).equals(recorded.table.sort(order), null_equal=True)
     assert recorded.table["latency_score"].max() > 1
-    sent = sum(int(chunk.records.contents[:, 0].sum()) for chunk in record(plan, PARTITIONS))
+    assert set(alerts_of(again.transitions)) == set(recorded.alerts) != set()
+    sent = sum(int(chunk.records.contents[:, 0].sum()) for chunk in record(DEMO, PARTITIONS))
     assert 0.99 * sent < recorded.events <= sent
+
+
+def test_settings_are_compared_by_the_alerts_that_they_would_have_given(recorded: Run) -> None:
+    stricter = Settings(detection=DetectionSettings(surprise=12.0))
+    found = compare(recorded, {"as shipped": Settings(), "stricter": stricter}).rows_by_key("settings", named=True)
+    (shipped,), (strict,) = found["as shipped"], found["stricter"]
+    assert shipped["alerts"] == len(recorded.alerts)
+    assert strict["alerts"] < shipped["alerts"]
+    assert strict["recall"] <= shipped["recall"]
+
+
+def test_windows_of_another_length_are_not_judged_again(recorded: Run) -> None:
+    with pytest.raises(ValueError, match=r"`window.length_ms` must be that of the recorded windows"):
+        rescore(recorded.table, Settings(window=WindowSettings(length_ms=120_000)))
+
+
+def test_events_of_a_window_are_those_that_it_counts(recorded: Run) -> None:
+    end_ms = START_MS + 7 * LENGTH_MS
+    events = events_of(DEMO, Settings(), from_ms=end_ms - LENGTH_MS, until_ms=end_ms)
+    counted = recorded.table.filter(window_end_ms=end_ms)["count"].sum()
+    assert len(events.filter(~pl.col("late"))) == counted > 0
+    assert events["host"].n_unique() == 8
+
+
+def test_alerts_are_tabled_with_what_a_person_reads_first(recorded: Run) -> None:
+    table = alert_table(recorded.transitions)
+    assert len(table) == len(recorded.transitions)
+    assert set(table["status"]) == {"firing", "resolved"}
+    assert table["summary"][0].startswith("search /")
 
 
 def test_same_seed_gives_the_same_alerts() -> None:
