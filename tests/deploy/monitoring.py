@@ -15,6 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from local.ports import free_port
+from tests.deploy.compose import SERVICES
 from tests.real_alertmanager import Alertmanager, until
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class Monitoring:
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def write_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api/v1/write"
+
     def start(self) -> Monitoring:
         self.directory.mkdir()
         config = YAML(typ="safe").load(DEPLOY / "prometheus" / "prometheus.yml")
@@ -49,8 +54,8 @@ class Monitoring:
             group["targets"] = [self.addresses.get(target, "127.0.0.1:1") for target in group["targets"]]
         file = self.directory / "prometheus.json"
         file.write_text(json.dumps(config))
-        flags = ["--enable-feature=exemplar-storage,native-histograms", "--rules.alert.resend-delay=1s"]
-        flags.append(f"--web.listen-address=127.0.0.1:{self.port}")
+        flags = [flag for flag in SERVICES["prometheus"]["command"] if not flag.startswith(("--config.", "--storage."))]
+        flags += [f"--web.listen-address=127.0.0.1:{self.port}", "--rules.alert.resend-delay=1s"]
         command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={self.directory / 'data'}", *flags]
         with (self.directory / "log").open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -14,7 +14,7 @@ from deploy.grafana.__main__ import FOLDER, documents
 from operators.kernels.episodes import EpisodeConfig
 from tests.deploy.monitoring import DEPLOY, NEEDS_PROMETHEUS, Monitoring, deployed_alertmanager
 from tests.flow_process import FlowProcess, settings_for
-from tests.live_shop import CALM_PANES, EVENTS_IN_PANE, ILL_PANES, SMALL_WINDOWS, Shop
+from tests.live_shop import CALM_PANES, EVENTS_IN_PANE, ILL_PANES, SLIDE_MS, SMALL_WINDOWS, Shop
 from tests.real_alertmanager import NEEDS_ALERTMANAGER, Alertmanager, until
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob
 VALUES = {
     "$__interval_ms": "5000",
     "$__interval": "5s",
-    "$__rate_interval": "30s",
+    "$__rate_interval": "1m",
     "$__range": "10m",
     "$service": "checkout",
     "$endpoint": ".*",
@@ -104,7 +104,6 @@ def watched(kafka: KafkaCluster, topics: Topics, tmp_path: Path) -> Iterator[tup
     alertmanager = deployed_alertmanager(tmp_path / "alertmanager").start()
     told = {**SMALL_WINDOWS, "ALERTMANAGER__URLS": alertmanager.url, "ALERTMANAGER__RESEND_MS": "1000"}
     envs = {name: settings_for(kafka, topics, **told) for name in ("anomaly", "bridge")}
-    flows = {name: FlowProcess(env, tmp_path / name, f"flows.{name}") for name, env in envs.items()}
     ports = {name: env["TAILMARK_PROMETHEUS__PORT"] for name, env in envs.items()}
     monitoring = Monitoring(
         tmp_path / "prometheus",
@@ -114,15 +113,17 @@ def watched(kafka: KafkaCluster, topics: Topics, tmp_path: Path) -> Iterator[tup
             "alertmanager:9093": f"127.0.0.1:{alertmanager.port}",
         },
     )
+    envs["bridge"]["TAILMARK_PROMETHEUS__REMOTE_WRITE_URL"] = monitoring.write_url
+    flows = {name: FlowProcess(env, tmp_path / name, f"flows.{name}") for name, env in envs.items()}
     try:
+        monitoring.start()
         for flow in flows.values():
             flow.start()
         for flow in flows.values():
             flow.serving()
-        monitoring.start()
-        shop = Shop(kafka, topics, age_ms=100_000)
         wait_until_counted(monitoring, 0)
-        # In portions, so that Prometheus sees counters rise.
+        # In portions, so that Prometheus sees counters rise; up to now, as the bridge writes at the time of events.
+        shop = Shop(kafka, topics, age_ms=ILL_PANES.stop * SLIDE_MS)
         for pane in (10, CALM_PANES // 2, ILL_PANES.stop - 1, ILL_PANES.stop):
             shop.open_until(pane)
             wait_until_counted(monitoring, pane * EVENTS_IN_PANE)
