@@ -23,7 +23,9 @@ from simulator.publish import PublishError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PARTS: Final = ("throughput", "series", "garbage", "idle", "latency", "stages", "recovery", "growth", "commits")
+PARTS: Final = (
+    "throughput", "series", "garbage", "idle", "latency", "stages", "recovery", "growth", "commits", "archive"
+)  # fmt: skip
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -1,4 +1,4 @@
-"""Runs of the anomaly flow: its own process, recovery on, every sink on, output topics of its own."""
+"""Runs of a flow, by itself the anomaly flow: its own process, recovery on, every sink on, output topics of its own."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class FlowRun:
         settings: Variables on top of the defaults.
         epoch_s: Seconds between snapshots.
         runner: What is run with the flow's arguments: Bytewax's own, or a program that watches it.
+        flow: Module of the flow.
     """
 
     cluster: Cluster
@@ -51,6 +52,7 @@ class FlowRun:
     settings: dict[str, str] = field(default_factory=dict)
     epoch_s: int = EPOCH_S
     runner: tuple[str, ...] = ("-m", "bytewax.run")
+    flow: str = FLOW
 
     def __post_init__(self) -> None:
         """Choose names."""
@@ -68,7 +70,7 @@ class FlowRun:
         port = {"TAILMARK_PROMETHEUS__PORT": str(free_port())}
         stop = {"TAILMARK_KAFKA__STOP_AT_END": "true" if to_the_end else "false"}
         state = ["-r", str(self.recovery), "-s", str(self.epoch_s), "-b", "0"]
-        return Child([*self.runner, FLOW, *state], self.environment | port | stop)
+        return Child([*self.runner, self.flow, *state], self.environment | port | stop)
 
     def to_the_end(self) -> Usage:
         """Read the topic to its end, close the open windows and stop."""

@@ -43,6 +43,13 @@ def test_throughput_and_stages_are_measured_and_leave_no_topic(kafka: KafkaClust
     assert not [name for name in topic_names(kafka.client_options) if name.startswith(prefix)]
 
 
+def test_cost_of_the_archive_is_measured_when_it_holds_every_event(cluster: Cluster) -> None:
+    figures = measure(Bench(cluster, EVENTS, 1, 2, lambda _: None), ["archive"])
+    measured = {figure.name: figure.value for figure in figures}
+    assert 10 < measured["bytes on disk an event"] < 200
+    assert not list(cluster.directory.glob("archive*"))
+
+
 def test_load_has_the_events_and_panes_that_it_says(kafka: KafkaCluster, cluster: Cluster) -> None:
     load = Load(name="few", events=EVENTS, rate_per_s=150, services=4, endpoints=3, ends_with_heartbeats=True)
     published = publish(cluster, load)
