@@ -14,7 +14,7 @@ from wsgiref.simple_server import WSGIRequestHandler
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder, gzip_accepted
 
-from sinks.vitals_page import lag_in_seconds
+from sinks.vitals_page import largest_lag_s
 from sources.errors import OutputError
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ class Health:
         """Tell whether state is restored and the lag is small, and how large it is."""
         moves, facts = self.healthy()
         restored = self._vitals.epoch_age_s() is not None or self._only_shards()
-        lags = [lag_in_seconds(partition, time.time()) for partition in list(self._vitals.partitions.values())]
-        lag_s = None if None in lags else max((lag for lag in lags if lag is not None), default=0.0)
+        lag_s = largest_lag_s(self._vitals, time.time())
         caught_up = lag_s is not None and lag_s <= READY_LAG_S
         return moves and restored and caught_up, {**facts, "restored": restored, "lag_seconds": lag_s}
 
