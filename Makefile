@@ -71,7 +71,7 @@ $(READY): requirements.lock pyproject.toml
 	@echo 'setup: installs requirements.lock'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--require-hashes --only-binary :all: --no-deps -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
 $(UV_VENV)/bin/uv:
