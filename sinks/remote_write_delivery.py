@@ -35,6 +35,11 @@ FIRST_PAUSE_S: Final = 0.03
 PATIENCE: Final = 5
 """How often a request may fail with a 500 before its samples are suspected, and not the receiver."""
 
+MANY_PROBES: Final = 64
+FEW_PROBES: Final = 8
+"""How many samples, evenly spread, must be refused for their time before a whole request is; few, when the last one
+was."""
+
 _FRUITLESS_POSTS: Final = 32
 _LOG: Final = logging.getLogger(__name__)
 _OK: Final = range(200, 300)
@@ -42,6 +47,7 @@ _TOO_MANY: Final = 429
 _UNSUPPORTED: Final = 415
 _INTERNAL: Final = 500
 _MISCONFIGURED: Final = frozenset({*range(300, 400), 401, 403, 404, 405, 407})
+_TIME_REASONS: Final = frozenset({"out_of_order", "too_old", "duplicate"})
 _REASONS: Final[tuple[tuple[str, Outcome], ...]] = (
     ("out of bounds", "too_old"),
     ("too old", "too_old"),
@@ -123,6 +129,7 @@ class Delivery:
         self._rest = rest
         self._clock = clock
         self._waiting = False
+        self._probes = MANY_PROBES
 
     def deliver(self, frames: Sequence[TallyFrame]) -> None:
         """Deliver all samples of one pane.
@@ -150,8 +157,8 @@ class Delivery:
             if self._native or not batch.native:
                 self._send(batch)
 
-    def _send(self, batch: Batch) -> None:
-        """Send a request until every sample in it was taken or refused."""
+    def _send(self, batch: Batch, *, whole: bool = True) -> None:
+        """Send a request, or a part of one, until every sample in it was taken or refused."""
         pause_s, internal_errors = FIRST_PAUSE_S, 0
         while True:
             answer = self._receiver.post(batch)
@@ -166,7 +173,7 @@ class Delivery:
                     f"sample is lost: mend TAILMARK_PROMETHEUS__REMOTE_WRITE_URL or the receiver, and start again"
                 )
             if answer.status and answer.status < _INTERNAL and answer.status != _TOO_MANY:
-                self._refused(batch, answer)
+                self._refused(batch, answer, whole=whole)
                 return
             internal_errors += answer.status == _INTERNAL
             if internal_errors and self._at_fault(batch, answer, internal_errors):
@@ -197,18 +204,37 @@ class Delivery:
         if self._rest(pause_s):
             raise AbandonedError
 
-    def _refused(self, batch: Batch, answer: Answer) -> None:
+    def _refused(self, batch: Batch, answer: Answer, *, whole: bool) -> None:
         """Find the samples that a request was refused for, and leave them out."""
         reason = _reason(answer)
-        everything = len(batch.entries) == 1 or "out of bounds" in answer.text.lower()
         if batch.version == "2.0" and answer.written:
             self.counts.samples["written"] += answer.written
             self._left_out(reason, len(batch.entries) - answer.written, answer)
-        elif everything:
+        elif len(batch.entries) == 1 or "out of bounds" in answer.text.lower():
+            self._left_out(reason, len(batch.entries), answer)
+        elif whole and reason in _TIME_REASONS and self._refused_throughout(batch, reason):
+            self._probes = FEW_PROBES
             self._left_out(reason, len(batch.entries), answer)
         else:
+            self._probes = MANY_PROBES
             for half in batch.halves():
-                self._send(half)
+                self._send(half, whole=False)
+
+    def _refused_throughout(self, batch: Batch, reason: Outcome) -> bool:
+        """Tell whether samples from all over a request are each refused for their time.
+
+        So they are when hours are sent again to a receiver that takes nothing out of order: to try every one would take
+        days.
+        """
+        probes = self._probes
+        if len(batch.entries) <= 2 * probes:
+            return False
+        last = len(batch.entries) - 1
+        for number in range(probes):
+            answer = self._receiver.post(batch.only(number * last // (probes - 1)))
+            if answer.status in _OK or _reason(answer) != reason:
+                return False
+        return True
 
     def _left_out(self, reason: Outcome, samples: int, answer: Answer) -> None:
         if samples > 0:

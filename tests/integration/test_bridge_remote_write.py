@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -160,6 +161,32 @@ def test_flow_that_is_killed_again_and_again_leaves_the_samples_of_one_that_is_n
         assert_equals_oracle(server, oracle)
     finally:
         other.stop()
+
+
+def test_directory_restored_from_an_older_backup_leaves_the_same_samples(
+    kafka: KafkaCluster, topics: Topics, tmp_path: Path, server: PrometheusServer
+) -> None:
+    log, oracle = traced(dirty_log(36, partitions=4, records=2000, span_ms=SPAN_MS)), TallyOracle()
+    env, recovery = env_for(kafka, topics, server), tmp_path / "recovery"
+    flow = FlowProcess(env, recovery, "flows.bridge")
+    for part, (low, high) in enumerate([(0, 250), (250, 350)]):
+        publish(kafka, topics, [values[low:high] for values in log], oracle)
+        flow.start().serving()
+        eventually(lambda: lag_on(page_of(env)) == 0)
+        flow.signal(signal.SIGTERM)
+        assert flow.wait()[0] == [0]
+        if part == 0:
+            shutil.copytree(recovery, tmp_path / "backup")
+    publish(kafka, topics, [values[350:] for values in log], oracle)
+    last = FlowProcess(env | {"TAILMARK_KAFKA__STOP_AT_END": "true"}, recovery, "flows.bridge")
+    assert last.run()[0] == [0]
+    before = stored(server, oracle)
+    shutil.rmtree(recovery)
+    shutil.copytree(tmp_path / "backup", recovery)
+    codes, said = last.run()
+    assert codes == [0], said
+    assert stored(server, oracle) == before
+    assert_equals_oracle(server, oracle)
 
 
 def test_number_of_processes_may_change_and_the_samples_do_not(
