@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Final
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cli.explain_series import NothingToExplainError, choose
 from evaluation import simulated_report
 from evaluation.simulated_runs import plans, run
 from flows.settings import SettingsError, load_settings
@@ -34,6 +36,10 @@ def simulated(
     incidents_per_hour: Annotated[float, typer.Option(min=0.1, help="Of the random recordings, about.")] = 12.0,
     rate: Annotated[float, typer.Option(min=1.0, help="Events per second of event time, a day's average.")] = 240.0,
     as_json: Annotated[bool, typer.Option("--json", help="Figures for programs.")] = False,
+    series: Annotated[str | None, typer.Option(help="Series to draw, such as search/query; with --plot.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw it in the first seed's random recording, to FILE: .html, .svg or .png.")
+    ] = None,
 ) -> None:
     """Run simulated worlds with labelled incidents through the flow's operators, and tell what its alerts are worth.
 
@@ -42,6 +48,8 @@ def simulated(
     """
     seeds = tuple(dict.fromkeys(seed or _DEFAULT_SEEDS))
     duration_ms, settings = _duration_ms(duration), _settings()
+    if (series is None) != (plot is None):
+        _fail("`--plot` and `--series` need each other, or it isn't known what to draw, or where to")
     chosen = [
         plans(one, duration_ms=duration_ms, incidents_per_hour=incidents_per_hour, rate_per_s=rate)
         for one in (*seeds, max(seeds) + 1)
@@ -50,6 +58,8 @@ def simulated(
     with _progress(sum(len(one) for one in judged) + 1, duration_ms, settings) as play:
         recordings = [{name: play(f"seed {plan.seed}, {name}", plan) for name, plan in one.items()} for one in judged]
         other = play(f"seed {training['random'].seed}, for the threshold", training["random"])
+    if series is not None and plot is not None:
+        _draw(recordings[0]["random"], series, plot)
     thresholds = simulated_report.choose_thresholds(other)
     compared = simulated_report.compare(recordings, thresholds)
     if as_json:
@@ -59,6 +69,8 @@ def simulated(
     events = sum(run.events for one in recordings for run in one.values())
     typer.echo(f"seeds {', '.join(map(str, seeds))}: {_hours(recordings):g} hours, {events:,} events\n")
     for line in simulated_report.render(compared):
+        typer.echo(line)
+    for line in simulated_report.shortcomings(recordings):
         typer.echo(line)
     typer.echo(
         f"static threshold: P99 over {thresholds.latency_ms:.0f} ms, error ratio over {thresholds.errors_ratio:.3f},"
@@ -72,9 +84,27 @@ def _duration_ms(text: str) -> int:
     milliseconds = int(found[1]) * _UNIT_MS[found[2]] if found else 0
     if milliseconds < _SHORTEST_MS:
         least = f"at least {_SHORTEST_MS // _UNIT_MS['m']}m"
-        typer.echo(f"evaluation: `--duration` must be {least}, or nothing happens in it; got {text!r}", err=True)
-        raise typer.Exit(2)
+        _fail(f"`--duration` must be {least}, or nothing happens in it; got {text!r}")
     return milliseconds
+
+
+def _draw(recording: Run, name: str, path: Path) -> None:
+    try:
+        from evaluation import plot as plots  # noqa: PLC0415 - it needs an extra
+    except ImportError:
+        _fail("`--plot` needs the extra `notebooks`: pip install 'tailmark[notebooks]'")
+    try:
+        service, endpoint = choose(name, recording.table, ())
+        own = recording.table.filter(service=service, endpoint=endpoint)
+        chart = plots.series_chart(own, alerts=recording.alerts, incidents=recording.incidents)
+        plots.save(chart, path)
+    except (NothingToExplainError, OSError, ValueError) as error:
+        _fail(f"`--plot` can't be drawn: {error}")
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"evaluation: {message}", err=True)
+    raise typer.Exit(2)
 
 
 def _settings() -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
@@ -189,6 +190,24 @@ def render(compared: Sequence[Figures]) -> Iterator[str]:
         f"{GRAFANA}: adaptive.yml as published, evaluated every minute, held for {FOR_MINUTES} minutes; its bands"
         " average over 26 hours and want that much history. At once: the same without the wait."
     )
+
+
+def shortcomings(recordings: Sequence[Mapping[str, Run]]) -> Iterator[str]:
+    """Write what the flow missed and what it said wrongly, a line each, so that somebody can look at it."""
+    for one in recordings:
+        for name, run in one.items():
+            judgement = run.judge(run.alerts)
+            where = f"seed {run.plan.seed}, {name}"
+            for outcome in judgement.outcomes:
+                if outcome.verdict is Verdict.MISSED:
+                    yield f"missed: {where}: {outcome.incident.description}, from {_clock(outcome.incident.start_ms)}"
+            for alert in judgement.false_alerts:
+                about = f"{alert.service} {alert.endpoint}".strip()
+                yield f"false: {where}: {alert.alertname} of {about} at {_clock(alert.fired_ms)}"
+
+
+def _clock(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _with(thresholds: Thresholds, values: Mapping[str, float]) -> Thresholds:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
@@ -10,6 +12,7 @@ from typer.testing import CliRunner
 
 from evaluation.__main__ import app
 from evaluation.rescoring import compare, rescore
+from evaluation.simulated_report import shortcomings
 from evaluation.simulated_runs import (
     PARTITIONS,
     START_MS,
@@ -27,6 +30,9 @@ from flows.settings import Settings, WindowSettings
 from local.demo.matching import Alert, Verdict
 from simulator.stream import Plan, record
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 LENGTH_MS = 60_000
 
 
@@ -36,9 +42,11 @@ def alert(service: str, fired_s: int, resolved_s: int | None, endpoint: str = "/
 
 
 @pytest.mark.slow
-def test_flow_finds_incidents_and_lets_surges_pass() -> None:
-    result = CliRunner().invoke(app, ["simulated", "--seed", "5", "--duration", "90m", "--json"])
+def test_flow_finds_incidents_and_lets_surges_pass(tmp_path: Path) -> None:
+    drawn = ["--series", "search/query", "--plot", str(tmp_path / "query.svg")]
+    result = CliRunner().invoke(app, ["simulated", "--seed", "5", "--duration", "90m", "--json", *drawn])
     assert result.exit_code == 0, result.output
+    assert "search /query" in (tmp_path / "query.svg").read_text()
     told = json.loads(result.stdout)
     figures = {one["name"]: one for one in told["compared"]}
     flow, threshold = figures["tailmark"], figures["static threshold"]
@@ -50,6 +58,22 @@ def test_flow_finds_incidents_and_lets_surges_pass() -> None:
     assert flow["surges_paged"] == 0
     assert flow["shifts"] == flow["shifts_paged_once"] >= 2
     assert flow["recall"] * flow["precision"] > threshold["recall"] * threshold["precision"]
+
+
+def test_what_was_missed_and_what_was_wrong_is_named(recorded: Run) -> None:
+    told = [change for change in recorded.transitions if change.labels["service"] != "search"]
+    invented = replace(told[0], labels={**told[0].labels, "service": "nobody"}, fingerprint="0" * 16)
+    worse = replace(recorded, transitions=(*told, invented))
+    assert list(shortcomings([{"random": recorded}])) == []
+    missed, false = shortcomings([{"random": worse}])
+    assert missed.startswith("missed: seed 3, random: search takes 4 times as long from one moment to the next, from ")
+    assert "of nobody /" in false
+
+
+def test_plot_without_a_series_is_refused() -> None:
+    result = CliRunner().invoke(app, ["simulated", "--plot", "a.html"])
+    assert result.exit_code == 2
+    assert "`--plot` and `--series` need each other" in result.stderr
 
 
 @pytest.mark.parametrize("duration", ["1s", "ten", "30m"])
