@@ -31,15 +31,17 @@ class Supervised:
         env: Settings, as `TAILMARK_` variables.
         recovery: Recovery directory.
         options: Further options of `tailmark run`.
+        flow: The flow.
     """
 
     env: Mapping[str, str]
     recovery: Path
     options: tuple[str, ...] = ()
+    flow: str = "anomaly"
     lines: list[dict[str, Any]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-c", "from cli.main import main; main()", "run", "anomaly"]
+        command = [sys.executable, "-c", "from cli.main import main; main()", "run", self.flow]
         command += ["--recovery-dir", str(self.recovery), "--snapshot-interval", "1", "--log-format", "json"]
         self.process = subprocess.Popen(
             [*command, *self.options],

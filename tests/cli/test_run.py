@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.main import main
+from tests.archive_log import ArchiveOracle, assert_holds
 from tests.cli.supervised import FIRST_SNAPSHOT, Supervised, living, pauses
 from tests.dirty_log import Log, dirty_log
 from tests.flow_process import settings_for
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
 class GrowingLog:
     """A dirty log that is published piece by piece, and read by the oracle."""
 
-    def __init__(self, kafka: KafkaCluster, topics: Topics, *, seed: int, pieces: int) -> None:
+    def __init__(
+        self, kafka: KafkaCluster, topics: Topics, *, seed: int, pieces: int, oracle: Oracle | None = None
+    ) -> None:
         log = dirty_log(seed, partitions=4, records=3000, span_ms=400_000)
         cuts = sorted(random.Random(seed).sample(range(100, 650), pieces - 1))
         bounds = list(zip([0, *cuts], [*cuts, None], strict=True))
-        self.oracle = Oracle()
+        self.oracle = oracle or Oracle()
         self._kafka, self._topics = kafka, topics
         self._pieces: list[Log] = [[values[low:high] for values in log] for low, high in bounds]
         self._offsets = [0] * len(log)
@@ -81,6 +84,26 @@ def test_rescaled_and_killed_cluster_writes_the_rows_of_one_run(
     with Supervised({**env, "TAILMARK_KAFKA__STOP_AT_END": "true"}, recovery) as cluster:
         assert cluster.wait() == 0, cluster.lines
     assert_equals_oracle(windows_in(kafka, topics), log.oracle)
+
+
+def test_rescaled_and_killed_archive_holds_every_event_once(
+    kafka: KafkaCluster, topics: Topics, tmp_path: Path
+) -> None:
+    oracle, recovery, path = ArchiveOracle(), tmp_path / "recovery", tmp_path / "archive"
+    log = GrowingLog(kafka, topics, seed=23, pieces=3, oracle=oracle)
+    env = settings_for(kafka, topics, ARCHIVE__PATH=str(path), ARCHIVE__PUBLISH_EVERY_MS="300")
+    log.publish_next()
+    with Supervised(env, recovery, ("--processes", "2", "--first-delay", "0"), "archive") as cluster:
+        first = cluster.pids()
+        cluster.until_said(FIRST_SNAPSHOT)
+        log.publish_next()
+        os.kill(first[0], signal.SIGKILL)
+        cluster.until_said(FIRST_SNAPSHOT, times=2)
+        assert cluster.stop() == 0, cluster.lines
+    log.publish_next()
+    with Supervised({**env, "TAILMARK_KAFKA__STOP_AT_END": "true"}, recovery, flow="archive") as cluster:
+        assert cluster.wait() == 0, cluster.lines
+    assert_holds(path, oracle)
 
 
 def test_cluster_with_a_frozen_process_is_restarted(kafka: KafkaCluster, topics: Topics, tmp_path: Path) -> None:
