@@ -209,6 +209,7 @@ class ArchivePartition(StatefulSinkPartition[pl.DataFrame, bytes]):
         """
         self.store = store
         self.staged = self.repeated = 0
+        self._number = number
         self._rows: list[pl.DataFrame] = []
         self._through = store.held_through
         if resume_state is not None:
@@ -233,6 +234,12 @@ class ArchivePartition(StatefulSinkPartition[pl.DataFrame, bytes]):
         """
         for rows in values:
             fresh = rows
+            if len(rows) and rows["partition"][0] != self._number:
+                # Bytewax wraps numbers around that are too large.
+                raise ArchiveError(
+                    f"partition {rows['partition'][0]} was added to the topic while the flow started; nothing of it was"
+                    f" archived, and a restart reads it from its beginning"
+                )
             if len(rows) and rows["offset"][0] <= self._through:
                 fresh = rows.filter(pl.col("offset") > self._through)
                 self.repeated += len(rows) - len(fresh)

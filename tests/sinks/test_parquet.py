@@ -206,6 +206,17 @@ def test_rows_in_memory_are_few(tmp_path: Path) -> None:
     assert seen(tmp_path) == [(number // 2, number % 2) for number in range(STAGE_ROWS + 8)]
 
 
+def test_rows_of_a_partition_that_came_later_are_refused_until_the_next_start(tmp_path: Path) -> None:
+    partition = opened(sink_at(tmp_path))
+    with pytest.raises(ArchiveError, match="partition 1 was added to the topic while the flow started"):
+        partition.write_batch([rows(0, partition=1)])
+    left(partition)
+    later = opened(sink_at(tmp_path, partitions=2), part="00001")
+    later.write_batch([rows(0, partition=1)])
+    later.close()
+    assert len(seen(tmp_path)) == BATCH
+
+
 def test_snapshot_of_rows_that_the_archive_lost_is_refused(tmp_path: Path) -> None:
     partition = opened(sink_at(tmp_path))
     partition.write_batch([rows(0)])
