@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +22,6 @@ from tests.tally_oracle import BOUNDS_S, TallyOracle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.conftest import KafkaCluster, Topics
 
@@ -30,6 +30,7 @@ NEWEST = os.environ.get("PROMETHEUS3", "prometheus3")
 
 PANE_MS = 10_000
 SPAN_MS = 300_000
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide" / "prometheus.md"
 EVERYTHING = '{__name__=~"telemetry_.+"}'
 
 
@@ -119,6 +120,18 @@ def test_receiver_has_exactly_the_accepted_events_of_the_log(
     assert found <= {str(one.trace_id) for one in oracle.requests}
     assert len(found) > SPAN_MS / PANE_MS / TRACED_EVERY
     assert "error" not in said.lower()
+
+
+def test_every_query_of_the_guide_has_an_answer(
+    kafka: KafkaCluster, topics: Topics, server: PrometheusServer, oracle: TallyOracle
+) -> None:
+    codes, said = FlowProcess(env_for(kafka, topics, server, KAFKA__STOP_AT_END="true"), flow="flows.bridge").run()
+    assert codes == [0], said
+    asked = GUIDE.read_text(encoding="utf-8").partition("## Ask")[2].split("```")[1::2]
+    queries = [query for block in asked for query in block.strip().split("\n\n")]
+    assert len(queries) == 5
+    for query in queries:
+        assert server.query(query, end_of(oracle)), query
 
 
 def test_flow_that_is_killed_again_and_again_leaves_the_samples_of_one_that_is_not(
