@@ -119,17 +119,18 @@ def test_end_of_a_job_is_no_silence() -> None:
 # Law 4: time is data, and randomness takes a seed (what kernels may import is in test_style).
 
 
-def test_kernels_draw_no_random_numbers() -> None:
-    drawing = {"random", "default_rng", "shuffle", "sample", "uuid4", "urandom", "token_bytes"}
+def test_kernels_draw_no_random_numbers_without_a_seed() -> None:
+    drawing = {"seed", "rand", "randn", "randint", "shuffle", "sample", "uuid4", "urandom", "token_bytes"}
     kernels = sorted((Path(__file__).parents[2] / "operators" / "kernels").rglob("*.py"))
-    names = {
-        (path.name, node.attr)
-        for path in kernels
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute)
+    nodes = [(path.name, node) for path in kernels for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    drawn = {(name, node.attr) for name, node in nodes if isinstance(node, ast.Attribute) and node.attr in drawing}
+    unseeded = {
+        name
+        for name, node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("default_rng") and not node.args
     }
     assert len(kernels) > 20
-    assert {name for name in names if name[1] in drawing} == set()
+    assert (drawn, unseeded) == (set(), set())
 
 
 # Law 5: what is bad or late leaves by its own stream, and everything is counted once.
