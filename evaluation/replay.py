@@ -11,13 +11,15 @@ import numpy as np
 from operators.kernels.scoring import Detector, DetectorConfig, Neighbours, NeighboursConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from evaluation.recordings import Recording
+    from operators.kernels.scoring import Verdicts
 
 _DAY_S: Final = 86_400.0
+_WEEK_S: Final = 7 * _DAY_S
 _INTERVAL_ROWS: Final = 31
 """Rows that the interval is measured on: no more than the detector takes to warm up, so that no score looks ahead."""
 
@@ -34,9 +36,17 @@ class SeriesDetector(Protocol):
 class Default:
     """The flow's detector in its general profile: one value, watched in both directions, on its own scale."""
 
-    def __init__(self, config: DetectorConfig | None = None) -> None:
-        """Take the shipped profile or another one."""
+    def __init__(
+        self, config: DetectorConfig | None = None, *, watch: Callable[[Verdicts], None] | None = None
+    ) -> None:
+        """Take the shipped profile or another one.
+
+        Args:
+            config: The profile.
+            watch: Told what the kernel says of each row.
+        """
         self._config = config or DetectorConfig()
+        self._watch = watch
 
     def score(self, recordings: Sequence[Recording]) -> list[NDArray[np.float64]]:
         """Score each recording; those with the same interval go through the kernel together."""
@@ -55,14 +65,19 @@ class Default:
         detector.align(np.full(len(recordings), -1))
         rows = max(len(recording.value) for recording in recordings)
         values = np.full((rows, 1, len(recordings)), np.nan)
-        phases = np.zeros((rows, len(recordings)))
+        phases, weeks = np.zeros((rows, len(recordings))), np.zeros((rows, len(recordings)))
         for column, recording in enumerate(recordings):
             values[: len(recording.value), 0, column] = recording.value
             phases[: len(recording.value), column] = recording.time_s % _DAY_S / _DAY_S
+            weeks[: len(recording.value), column] = recording.time_s % _WEEK_S / _WEEK_S
         score = np.empty((rows, len(recordings)))
         for step in range(rows):
-            verdicts = detector.step(values[step], widen=1.0, floor=_SMALLEST_SCALE, step=step, phase=phases[step])
+            verdicts = detector.step(
+                values[step], widen=1.0, floor=_SMALLEST_SCALE, step=step, phase=phases[step], week=weeks[step]
+            )
             score[step] = verdicts.score[0]
+            if self._watch is not None:
+                self._watch(verdicts)
         return [score[: len(recording.value), column] for column, recording in enumerate(recordings)]
 
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from flows.detector_choice import DETECTOR_RULE, panel_of, parsed
 from flows.setting_sources import Rule, SettingsError, variable
 from flows.setting_types import Group, decimal, whole
+from flows.time_zone import local_time, zone_name
 from operators.kernels.scoring import ScoringConfig
 from operators.kernels.scoring.protocol import WindowSpan
 
@@ -100,6 +101,18 @@ class DetectionSettings(Group):
         default=_USUAL.season_bins,
         description="Bins of the time-of-day profile, learned from a series' second day on; 0 switches it off.",
     )
+    week_bins: Annotated[int, *whole(0, _MOST_BINS, "bins")] = Field(
+        default=_USUAL.week_bins,
+        description="Bins of a profile of the week on top of that of the day, learned from a series' second week on; "
+        "28 tells quarters of days apart. 0: no such profile.",
+    )
+    time_zone: Annotated[str, AfterValidator(zone_name), Rule("the name of a time zone that this machine knows")] = (
+        Field(
+            default=_USUAL.local_time.name,
+            description="Local time of day and week that the profiles follow, such as `Europe/Berlin`, daylight saving "
+            "time and all. In another one the profiles are learned anew.",
+        )
+    )
     detectors: Annotated[dict[str, DetectorText], Rule(DETECTOR_RULE)] = Field(
         default_factory=dict,
         description="Detectors beside `default` and `knn`, by a name of your own, for `DETECTION__SERIES` to choose.",
@@ -118,10 +131,12 @@ def scoring_of(settings: Settings) -> ScoringConfig:
         SettingsError: The detectors can't work so; one line that names the setting.
     """
     detection, span = settings.detection, settings.window
-    values = {field.name: getattr(detection, field.name) for field in fields(ScoringConfig) if field.name != "panel"}
+    values = {
+        field.name: getattr(detection, field.name) for field in fields(ScoringConfig) if hasattr(detection, field.name)
+    }
     panel = panel_of(detection.detectors, detection.series, WindowSpan(span.length_ms, span.slide_ms))
     try:
-        return ScoringConfig(**values, panel=panel)
+        return ScoringConfig(**values, local_time=local_time(detection.time_zone), panel=panel)
     except ValueError as error:
         raise SettingsError(named(("detection",), str(error), detection)) from None
 

@@ -18,9 +18,11 @@ GUIDE: Final = Path(__file__).resolve().parents[2] / "docs" / "guide" / "configu
 
 def row(setting: Setting) -> str:
     """Write the line that a setting has in the guide."""
-    default = {None: "unset", (): "unset", True: "`true`", False: "`false`"}.get(
-        setting.default if not isinstance(setting.default, dict) else None, f"`{setting.default}`"
-    )
+    value = setting.default
+    if value is None or value in ((), {}):
+        default = "unset"
+    else:
+        default = f"`{str(value).lower() if isinstance(value, bool) else value}`"
     name = variable(setting.path).removeprefix("TAILMARK_") + ("__<KEY>" if setting.is_table else "")
     return f"| `{name}` | {default} | {setting.rule} | {setting.field.description} |"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -33,10 +35,33 @@ def test_times_of_alerts_that_nobody_set_follow_the_windows() -> None:
 
 
 def test_every_setting_of_detection_reaches_the_scorer() -> None:
-    given = {one.name: getattr(ScoringConfig(), one.name) for one in fields(ScoringConfig) if one.name != "panel"}
-    given = {name: value / 2 if isinstance(value, float) else value * 2 for name, value in given.items()}
+    usual = {one.name: getattr(ScoringConfig(), one.name) for one in fields(ScoringConfig)}
+    numbers = {name: value for name, value in usual.items() if isinstance(value, int | float)}
+    given = {name: value / 2 if isinstance(value, float) else 2 * value + 1 for name, value in numbers.items()}
     settings = load_settings({f"TAILMARK_DETECTION__{name.upper()}": str(value) for name, value in given.items()})
+    assert set(usual) - set(numbers) == {"panel", "local_time"}
     assert scoring_of(settings) == ScoringConfig(**given)
+
+
+def test_time_zone_is_a_table_of_its_offsets() -> None:
+    berlin = scoring_of(load_settings({"TAILMARK_DETECTION__TIME_ZONE": "Europe/Berlin"})).local_time
+    zone = ZoneInfo("Europe/Berlin")
+    for moment in (
+        datetime(2024, 3, 31, 0, 59, 59, tzinfo=UTC),
+        datetime(2024, 3, 31, 1, 0, 0, tzinfo=UTC),
+        datetime(2024, 10, 27, 0, 59, 59, tzinfo=UTC),
+        datetime(2024, 10, 27, 1, 0, 0, tzinfo=UTC),
+        datetime(2060, 7, 1, tzinfo=UTC),
+    ):
+        at_ms = int(moment.timestamp()) * 1_000
+        offset = moment.astimezone(zone).utcoffset()
+        assert offset is not None
+        assert berlin.local_ms(at_ms) - at_ms == offset.total_seconds() * 1_000
+
+
+def test_time_zone_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"TIME_ZONE=Berlin: must be the name of a time zone"):
+        load_settings({"TAILMARK_DETECTION__TIME_ZONE": "Berlin"})
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 
+from operators.kernels.local_time import LocalTime
 from operators.kernels.scoring.detector_config import DetectorConfig
 from operators.kernels.scoring.panel import PanelConfig
 from operators.kernels.scoring.season import SeasonConfig
+from operators.kernels.scoring.tails import TailConfig
 
 _DAY_MS = 86_400_000
 _PRIOR_SPREADS = (0.1, 0.15, 0.03, 0.1)
 """Mean absolute deviations of P90, P99, error ratio and rate on the scales of `Measures.watched`."""
 
 _PRIOR_WINDOWS = 6.0
+_MEMORY_WEEKS = 4.0
+_RESTLESS = TailConfig(
+    rate=0.01, memory=4000.0, excess_memory=300.0, prior_values=1000.0, prior_excesses=300.0, heaviest_shape=0.9
+)
+"""Slower to call a series restless than the general profile is: an incident in its first hours makes it no such one."""
 
 _ANOMALOUS_WEIGHT = 0.1
 """Overlapping windows show an incident again and again: with full learning it would hide itself, and the next one."""
@@ -47,6 +54,8 @@ class ScoringConfig:
         traffic_rise_min_per_s: Smallest rise of the rate that counts, in requests per second.
         traffic_rise_min_ratio: Smallest rise of the rate that counts, as a part of the expected one; 3 is four times.
         season_bins: Bins of the time-of-day profile; 0 switches it off.
+        week_bins: Bins of the profile of the week, on top of that of the day; 0 switches it off.
+        local_time: The time of day that people live by where the requests come from.
         panel: Detectors beside the default one, and which series they watch.
     """
 
@@ -66,6 +75,8 @@ class ScoringConfig:
     traffic_rise_min_per_s: float = 1.0
     traffic_rise_min_ratio: float = 3.0
     season_bins: int = 48
+    week_bins: int = 0
+    local_time: LocalTime = field(default_factory=LocalTime)
     panel: PanelConfig = field(default_factory=PanelConfig)
 
     def __post_init__(self) -> None:
@@ -110,4 +121,6 @@ class ScoringConfig:
             prior_windows=_PRIOR_WINDOWS,
             single_precision=True,
             season=SeasonConfig(bins=self.season_bins),
+            restless=_RESTLESS,
+            week=SeasonConfig(bins=self.week_bins, memory_periods=_MEMORY_WEEKS),
         )

@@ -3,9 +3,9 @@
 Every series and signal is watched in one or two *directions*. In each direction three channels measure how far the
 value has gone: from the expected level (residual), from the mean of the windows just before (jump), and beyond the
 largest value so far (record). A streaming tail fit turns each into a surprise, -log10 of its tail probability. The most
-surprised channel decides: unlike a sum of surprises, the largest needs no independence and no calibration of its own.
-It over `DetectorConfig.surprise` is the score. In its direction each surprise is increasing, so the value at which
-the score is 1 exists, is unique and has a closed form: it is the edge of the band that is drawn.
+surprised channel decides: unlike a sum of surprises, the largest needs no independence. Tempered where the series is
+restless (`temper`), and over `DetectorConfig.surprise`, it is the score. In its direction each surprise is increasing,
+so the value at which the score is 1 exists, is unique and has a closed form: it is the edge of the band that is drawn.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from operators.kernels.codec import StateError, pack, unpack
 from operators.kernels.scoring.channels import Channels
 from operators.kernels.scoring.season import Season
 from operators.kernels.scoring.tails import TailCurves, curves, learn, starting
+from operators.kernels.scoring.temper import Temper, fresh_fits
 from operators.kernels.scoring.verdicts import Observation, Readings, Verdicts
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.floating[Any]]
 
+DAYS_OF_WEEK: Final = 7
+
 CHANNELS: Final = ("residual", "jump", "record")
 """What is measured in each direction, in the order of the first axis of the channel arrays."""
 
 _KIND: Final = "detector"
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 _LEVEL, _BASE, _SPREAD, _SETTLED, _SEEN, _SPREAD_AGE, _RECENT, _HIGHEST, _LOWEST, _AWAY, _RING = range(11)
 """Rows of the level array; from `_RING` on the values of the last steps, which the current one shares data with.
@@ -56,8 +59,8 @@ _LEAST_THRESHOLDS: Final = (0.5, 0.5, 0.02)
 class Detector:
     """Scores one value of each series and signal a step, arrays over all series.
 
-    State is two arrays of shape (rows, signals or directions, series) and the season; its size does not depend on the
-    number of steps.
+    State is three arrays of shape (rows, signals or directions, series) and the seasons; its size does not depend on
+    the number of steps.
     """
 
     def __init__(self, config: DetectorConfig) -> None:
@@ -69,6 +72,10 @@ class Detector:
         self._levels: Floats = self._fresh_levels[..., :0]
         self._tails: Floats = self._fresh_tails[..., :0]
         self._season = Season(config.season, config.steps_per_day)
+        directions = config.signals + config.downward
+        calm = fresh_fits(config.restless, config.usual_surprise, directions, self._dtype)
+        self._temper = Temper(config.restless, config.usual_surprise, calm)
+        self._week = Season(config.week, DAYS_OF_WEEK * config.steps_per_day)
         self._fits: TailCurves | None = None
         memories = (config.level_windows, config.base_windows, config.spread_windows)
         self._memories = (np.array(memories, self._dtype) * config.overlap).reshape(-1, 1, 1)
@@ -84,7 +91,13 @@ class Detector:
     @property
     def nbytes(self) -> int:
         """Bytes of state in memory."""
-        return self._levels.nbytes + self._tails.nbytes + self._season.nbytes
+        return (
+            self._levels.nbytes
+            + self._tails.nbytes
+            + self._season.nbytes
+            + self._week.nbytes
+            + self._temper.tails.nbytes
+        )
 
     def align(self, carry: NDArray[np.int64]) -> None:
         """Reorder, drop and add series.
@@ -95,6 +108,8 @@ class Detector:
         self._levels = np.concatenate((self._levels, self._fresh_levels), axis=-1).take(carry, axis=-1)
         self._tails = np.concatenate((self._tails, self._fresh_tails), axis=-1).take(carry, axis=-1)
         self._season.align(carry)
+        self._week.align(carry)
+        self._temper.align(carry)
         self._fits = None
 
     def step(
@@ -105,6 +120,7 @@ class Detector:
         floor: Floats | float,
         step: int,
         phase: float | Floats,
+        week: float | Floats = 0.0,
         credit: Floats | float = 1.0,
         reading: list[Readings] | None = None,
     ) -> Verdicts:
@@ -117,6 +133,7 @@ class Detector:
             floor: Broadcastable to (signals, n): smallest scale, positive.
             step: Number of this step, rising by one.
             phase: Part of the day that has passed, in [0, 1); shape (n,) when series differ.
+            week: Part of the week that has passed, likewise.
             credit: Broadcastable to (supports, n), in (0, 1]: what part of its own surprise a supported signal keeps.
             reading: Where to add what the channels read, for those who ask why.
 
@@ -124,14 +141,16 @@ class Detector:
             The verdicts, from what was known before this step.
         """
         config, levels = self.config, self._levels
-        now = self._observe(values, widen, floor, phase)
+        now = self._observe(values, widen, floor, phase, week)
         fits = self._fits if self._fits is not None else self._fit()
         channels = self._channels(now)
         statistics = channels.statistics(self._directed(now.value))
         surprises = fits.surprise(statistics)
         if reading is not None:
-            reading.append(Readings(statistics, surprises, levels[_SEEN].copy(), levels[_AWAY].copy()))
-        surprise: Floats = np.maximum.reduce(surprises, axis=0)
+            tempered = surprises * self._temper.factor()
+            reading.append(Readings(statistics, tempered, levels[_SEEN].copy(), levels[_AWAY].copy()))
+        untempered: Floats = np.maximum.reduce(surprises, axis=0)
+        surprise = untempered * self._temper.factor()
         support = surprise[: config.supports].copy()
         supported = surprise[config.supports : 2 * config.supports]
         supported *= credit
@@ -150,39 +169,47 @@ class Detector:
             warming[shown],
         )
         if step % config.overlap == 0:
-            self._learn_tails(now, statistics, score)
-        self._learn(now, warming, score >= 1, step, phase)
+            self._learn_tails(now, statistics, untempered, score)
+        self._learn(now, warming, score >= 1, step, phase, week)
         return verdicts
+
+    def forget_seasons(self) -> None:
+        """Learn the profiles of the day and the week anew."""
+        self._season.restore(None)
+        self._week.restore(None)
 
     def to_bytes(self) -> bytes:
         """Encode the state of all series."""
-        arrays = {"levels": self._levels, "tails": self._tails}
-        if self._season.bins is not None:
-            arrays["season"] = self._season.bins
+        arrays = {"levels": self._levels, "tails": self._tails, "temper": self._temper.tails}
+        for name, season in (("season", self._season), ("week", self._week)):
+            if season.bins is not None:
+                arrays[name] = season.bins
         return pack(_KIND, _VERSION, {}, arrays)
 
     @classmethod
     def from_bytes(cls, config: DetectorConfig, data: bytes) -> Detector:
-        """Resume from what `to_bytes` wrote under the same configuration.
+        """Resume from what `to_bytes` wrote under the same configuration; profiles with other bins are learned anew.
 
         Raises:
-            StateError: The bytes are no detector state, or of a detector with other signals, overlap or season.
+            StateError: The bytes are no detector state, or of a detector with other signals or another overlap.
         """
         detector = cls(config)
-        _, _, arrays = unpack(_KIND, (_VERSION,), data)
-        levels, tails, bins = arrays["levels"], arrays["tails"], arrays.get("season")
-        bins_fit = bins is None or bins.shape[1] == config.season.bins
-        if levels.shape[:-1] != detector._levels.shape[:-1] or levels.dtype != detector._dtype or not bins_fit:
+        _, _, arrays = unpack(_KIND, (1, _VERSION), data)
+        levels, tails = arrays["levels"], arrays["tails"]
+        if levels.shape[:-1] != detector._levels.shape[:-1] or levels.dtype != detector._dtype:
             msg = (
                 f"`detector` state has the layout {levels.shape[:-1]} of {levels.dtype}, the configuration asks for "
                 f"{detector._levels.shape[:-1]} of {detector._dtype}, so the history can't be used"
             )
             raise StateError(msg)
-        detector._levels, detector._tails, detector._season.bins = levels, tails, bins
+        detector._levels, detector._tails = levels, tails
+        detector._temper.restore(arrays.get("temper"), levels.shape[-1])
+        detector._season.restore(arrays.get("season"))
+        detector._week.restore(arrays.get("week"))
         return detector
 
     def _observe(
-        self, values: Floats, widen: Floats | float, floor: Floats | float, phase: float | Floats
+        self, values: Floats, widen: Floats | float, floor: Floats | float, phase: float | Floats, week: float | Floats
     ) -> Observation:
         """Replace unknown values by the level, and let a first value set everything that is measured against."""
         levels, dtype = self._levels, self._dtype
@@ -196,6 +223,9 @@ class Detector:
                 np.copyto(levels[row], value, where=first)
             np.copyto(levels[_LOWEST], -value, where=first)
         profile, change = self._season.expected(phase)
+        if self._week.bins is not None:
+            of_week, change_of_week = self._week.expected(week)
+            profile, change = profile + of_week, np.maximum(change, change_of_week)
         expected = levels[_LEVEL] + profile
         least = np.maximum(np.abs(expected) * self.config.relative_floor, floor)
         least = np.maximum(least, change * self.config.season_slack)
@@ -226,8 +256,8 @@ class Detector:
         edge = channels.first_reaching(self._reaching)
         if supports:
             rows = slice(supports, 2 * supports)
-            enough = np.asarray(self.config.surprise / credit, self._dtype)
-            reaching = fits.rows(rows).statistic(enough)
+            enough = self.config.surprise / (credit * self._temper.factor()[rows])
+            reaching = fits.rows(rows).statistic(enough.astype(self._dtype, copy=False))
             alone = channels.rows(rows).first_reaching(reaching)
             edge[rows] = np.where(support >= self.config.surprise, -np.inf, alone)
         edge = edge[supports:]
@@ -239,10 +269,10 @@ class Detector:
     def _fit(self) -> TailCurves:
         """Derive the surprise functions from the tails; they hold until the tails learn again."""
         self._fits = curves(self.config.tail, self._tails, self._prior_shape)
-        self._reaching = self._fits.statistic(np.full((1, 1), self.config.surprise, self._dtype))
+        self._reaching = self._fits.statistic(self.config.surprise / self._temper.factor())
         return self._fits
 
-    def _learn_tails(self, now: Observation, statistics: Floats, score: Floats) -> None:
+    def _learn_tails(self, now: Observation, statistics: Floats, untempered: Floats, score: Floats) -> None:
         """Learn one step's statistics; called for steps that share no data with each other.
 
         A run of values that are away from the level is one event, not many: the farther into it, the less it teaches.
@@ -252,6 +282,8 @@ class Detector:
         weight[score >= 1] *= config.anomalous_weight
         age = self._both(levels[_SEEN] * (1 / config.overlap))
         learn(config.tail, self._tails, statistics, least=self._least, weight=self._both(weight), age=age)
+        judged = now.present * (levels[_SEEN] >= config.warm_steps)
+        self._temper.learn(untempered, weight=self._both(judged), age=age)
         self._fits = None
 
     def _learn(
@@ -261,6 +293,7 @@ class Detector:
         anomalous: NDArray[np.bool_],
         step: int,
         phase: float | Floats,
+        week: float | Floats,
     ) -> None:
         """Update everything but the tails with one step's values."""
         levels, config = self._levels, self.config
@@ -271,7 +304,9 @@ class Detector:
         far = np.abs(residual) > reach
         far |= anomalous
         bound = now.scale * config.season_clip
-        self._season.learn(phase, np.minimum(np.maximum(residual, -bound), bound), now.present, levels[_SEEN])
+        missed = np.minimum(np.maximum(residual, -bound), bound)
+        self._season.learn(phase, missed, now.present, levels[_SEEN])
+        self._week.learn(week, missed, now.present, levels[_SEEN])
         np.minimum(np.maximum(residual, -reach, out=residual), reach, out=residual)
         trusted = now.present.copy()
         trusted[far] *= config.anomalous_weight

@@ -40,7 +40,11 @@ class DetectorConfig:
         relative_floor: Smallest scale, as a part of the level's magnitude.
         single_precision: Whether state and arithmetic are float32; inputs must then stay below 1e15.
         tail: How tails are fitted.
+        restless: How the tails of the surprises themselves are fitted, see `temper`.
+        usual_surprise: The surprise that one in a thousand windows of a series may exceed; those of a series that
+            exceeds more are scaled down to it.
         season: The time-of-day profile.
+        week: The profile of the week, which is learned from what the time of day does not explain.
     """
 
     signals: int = 1
@@ -65,4 +69,9 @@ class DetectorConfig:
     relative_floor: float = 1e-3
     single_precision: bool = False
     tail: TailConfig = field(default_factory=TailConfig)
+    restless: TailConfig = field(
+        default_factory=lambda: TailConfig(rate=0.01, memory=4000.0, prior_values=1000.0, heaviest_shape=0.9)
+    )
+    usual_surprise: float = 16.0
     season: SeasonConfig = field(default_factory=SeasonConfig)
+    week: SeasonConfig = field(default_factory=lambda: SeasonConfig(bins=0))

@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     from operators.kernels.scoring.config import ScoringConfig
     from operators.kernels.scoring.verdicts import Readings, Verdicts
 
+_FIRST_TIME_ZONE: Final = "UTC"
+"""The time zone of states that name none: there was no other."""
+
 _KIND: Final = "scorer"
 _VERSION: Final = 2
 _DAY_MS: Final = 86_400_000
+_WEEK_MS: Final = 7 * _DAY_MS
 
 
 class _Step(NamedTuple):
@@ -117,6 +121,7 @@ class Scorer:
 
     def _step(self, frame: WindowFrame, readings: list[Readings] | None) -> _Step:
         self._align(frame)
+        local_ms = self._config.local_time.local_ms(frame.window_end_ms)
         measures = measure(frame, self._config, self._length_ms)
         self._leave_out_partial_windows(measures.watched)
         verdicts = self._detector.step(
@@ -125,7 +130,8 @@ class Scorer:
             floor=measures.floor,
             credit=measures.credit,
             step=frame.window_end_ms // self._slide_ms,
-            phase=frame.window_end_ms % _DAY_MS / _DAY_MS,
+            phase=local_ms % _DAY_MS / _DAY_MS,
+            week=local_ms % _WEEK_MS / _WEEK_MS,
             reading=readings,
         )
         bands = self._banding.apply(measures, verdicts)
@@ -140,20 +146,26 @@ class Scorer:
 
     def to_bytes(self) -> bytes:
         """Encode the state of all series."""
-        values = {"detector": self._detector.to_bytes(), "panel": self._panel.to_bytes()}
+        values = {
+            "detector": self._detector.to_bytes(),
+            "panel": self._panel.to_bytes(),
+            "time_zone": self._config.local_time.name,
+        }
         return pack(_KIND, _VERSION, values, {"age": self._age})
 
     @classmethod
     def from_bytes(cls, config: ScoringConfig, slide_ms: int, length_ms: int, data: bytes) -> Scorer:
-        """Resume from what `to_bytes` wrote.
+        """Resume from what `to_bytes` wrote; what was learned of the day in another time zone is learned anew.
 
         Raises:
-            StateError: The bytes are damaged, or of windows with another overlap or another season.
+            StateError: The bytes are damaged, or of windows with another overlap.
         """
         scorer = cls(config, slide_ms, length_ms)
         version, values, arrays = unpack(_KIND, (1, _VERSION), data)
         scorer._detector = Detector.from_bytes(scorer._detector.config, values["detector"])
         scorer._age = arrays["age"]
+        if values.get("time_zone", _FIRST_TIME_ZONE) != config.local_time.name:
+            scorer._detector.forget_seasons()
         if version > 1:
             scorer._panel = Panel.from_bytes(config.panel, WindowSpan(length_ms, slide_ms), values["panel"])
         return scorer

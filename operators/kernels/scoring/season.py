@@ -1,4 +1,4 @@
-"""The time-of-day profile of each series: how far its values usually are from its running level, by time of day."""
+"""The profile of the day, and of the week, of each series: how far its values usually are from its running level."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _PARAMETERS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class SeasonConfig:
-    """How the time-of-day profile is learned.
+    """How a profile is learned.
 
     Attributes:
-        bins: Bins of a day; 0 switches the profile off.
-        memory_days: Days after which a day has lost most of its weight.
+        bins: Bins of a period, a day or a week; 0 switches the profile off.
+        memory_periods: Periods after which a period has lost most of its weight.
     """
 
     bins: int = 48
-    memory_days: float = 6.0
+    memory_periods: float = 6.0
 
 
 class Season:
-    """Additive profile over the bins of a day, interpolated between their centres.
+    """Additive profile over the bins of a period, interpolated between their centres.
 
-    The arrays are allocated when the first series is a day old and learned from then on, so that young series cost
+    The arrays are allocated when the first series is a period old and learned from then on, so that young series cost
     nothing.
 
     Attributes:
         bins: Shape (2, bins, signals, n): the offset of each bin and the windows it has seen; None before the
-            first day is over.
+            first period is over.
     """
 
-    def __init__(self, config: SeasonConfig, steps_per_day: int) -> None:
+    def __init__(self, config: SeasonConfig, steps_per_period: int) -> None:
         """Start without a profile."""
         self.config = config
         self.bins: Floats | None = None
-        self._steps_per_day = steps_per_day
+        self._steps_per_period = steps_per_period
 
     @property
     def nbytes(self) -> int:
@@ -58,8 +58,12 @@ class Season:
             fresh = np.zeros((*self.bins.shape[:-1], 1), self.bins.dtype)
             self.bins = np.concatenate((self.bins, fresh), axis=-1).take(carry, axis=-1)
 
+    def restore(self, bins: Floats | None) -> None:
+        """Take over a profile, or learn one anew where there is none, or one with other bins."""
+        self.bins = bins if bins is not None and bins.shape[1] == self.config.bins else None
+
     def expected(self, phase: float | Floats) -> tuple[Floats | float, Floats | float]:
-        """Return the offset at a part of the day in [0, 1), and how far it changes towards the next bin there.
+        """Return the offset at a part of the period in [0, 1), and how far it changes towards the next bin there.
 
         Bins that were never seen count as 0.
 
@@ -85,9 +89,9 @@ class Season:
             phase: As for `expected`.
             residual: Shape (signals, n): value less expectation.
             weight: Shape (signals, n): what part of an independent value each is; 0 for none.
-            seen: Shape (signals, n): steps known before; a series learns from its second day on.
+            seen: Shape (signals, n): steps known before; a series learns from its second period on.
         """
-        old = seen >= self._steps_per_day
+        old = seen >= self._steps_per_period
         if self.bins is None:
             if not self.config.bins or not np.count_nonzero(old):
                 return
@@ -96,8 +100,8 @@ class Season:
         here = np.floor(place).astype(np.int64) if isinstance(place, np.ndarray) else int(place)
         near = self._pick(here)
         counted = weight * old
-        windows_per_bin = self._steps_per_day / self.config.bins
-        rate = counted / np.minimum(near[_VISITS] + 2, self.config.memory_days * windows_per_bin)
+        windows_per_bin = self._steps_per_period / self.config.bins
+        rate = counted / np.minimum(near[_VISITS] + 2, self.config.memory_periods * windows_per_bin)
         self._place(here, near[_OFFSET] + residual * rate, near[_VISITS] + counted)
 
     def _pick(self, here: int | NDArray[np.int64]) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from operators.kernels.codec import StateError
+from operators.kernels.codec import StateError, pack, unpack
 from operators.kernels.scoring import Detector, DetectorConfig
 from operators.kernels.scoring.season import SeasonConfig
 
@@ -94,3 +94,78 @@ def test_series_far_from_zero_is_judged_by_its_own_scale() -> None:
     score = run(Detector(DetectorConfig(steps_per_day=DAY)), series)
     assert score[350] >= 1
     assert score[:350].max() < 1
+
+
+def weekly(weeks: int) -> np.ndarray:
+    """A series that stays low all through every seventh day, where it else rises at noon."""
+    series = daily(7 * weeks, seed=5)
+    for week in range(weeks):
+        day = 7 * week + 6
+        series[day * DAY : (day + 1) * DAY] = 10 + np.random.default_rng(week).normal(0, 0.3, DAY)
+    return series
+
+
+def worst_of_seventh_day(week: SeasonConfig) -> float:
+    """Score the first bend of the last seventh day, at noon, by a detector with such a profile of the week."""
+    detector = Detector(DetectorConfig(steps_per_day=DAY, week=week))
+    detector.align(np.full(1, -1))
+    scores = []
+    for step, value in enumerate(weekly(6)):
+        verdicts = detector.step(
+            np.array([[value]]),
+            widen=1.0,
+            floor=1e-9,
+            step=step,
+            phase=step % DAY / DAY,
+            week=step % (7 * DAY) / 7 / DAY,
+        )
+        scores.append(float(verdicts.score[0, 0]))
+    noon = 41 * DAY + DAY // 2
+    return max(scores[noon : noon + 24])
+
+
+def test_day_that_differs_every_week_is_expected_with_a_profile_of_the_week() -> None:
+    assert worst_of_seventh_day(SeasonConfig(bins=168, memory_periods=4)) < worst_of_seventh_day(SeasonConfig(bins=0))
+
+
+def test_profile_with_other_bins_is_learned_anew_and_the_rest_goes_on() -> None:
+    detector = Detector(DetectorConfig(steps_per_day=DAY))
+    run(detector, daily(3))
+    other = DetectorConfig(steps_per_day=DAY, season=SeasonConfig(bins=24))
+    resumed = Detector.from_bytes(other, detector.to_bytes())
+    assert resumed.nbytes < detector.nbytes
+    assert run(resumed, daily(1), 3 * DAY)[0] > 0, "it is not warming"
+
+
+def test_state_of_the_first_release_is_read() -> None:
+    config = DetectorConfig(steps_per_day=DAY)
+    detector = Detector(config)
+    run(detector, daily(2))
+    _, _, arrays = unpack("detector", (2,), detector.to_bytes())
+    del arrays["temper"]
+    resumed = Detector.from_bytes(config, pack("detector", 1, {}, arrays))
+    assert resumed.series == 1
+    assert run(resumed, daily(1), 2 * DAY)[:50].max() < 1
+
+
+def restless(seed: int) -> np.ndarray:
+    """A series that is constant but for bursts, each of another size."""
+    random = np.random.default_rng(seed)
+    series = 10 + random.normal(0, 0.01, 20 * DAY)
+    starts = np.flatnonzero(random.random(20 * DAY) < 0.02)
+    series[starts] += random.pareto(0.5, len(starts))
+    return series
+
+
+def test_surprises_of_a_restless_series_are_tempered() -> None:
+    calm, tempered = (
+        run(Detector(DetectorConfig(steps_per_day=DAY, usual_surprise=usual)), restless(3)) for usual in (1e9, 4.0)
+    )
+    late = slice(10 * DAY, None)
+    assert (tempered[late] >= 1).sum() < (calm[late] >= 1).sum() / 2
+
+
+def test_surprises_of_a_calm_series_are_hardly_tempered() -> None:
+    series = np.random.default_rng(8).normal(10, 1, 6 * DAY)
+    plain, tempered = (run(Detector(DetectorConfig(steps_per_day=DAY, usual_surprise=u)), series) for u in (1e9, 16.0))
+    np.testing.assert_allclose(tempered, plain, atol=0.05)

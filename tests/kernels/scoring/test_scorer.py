@@ -10,6 +10,7 @@ import pytest
 
 from operators.kernels.codec import StateError
 from operators.kernels.frames import ANOMALOUS, NORMAL, WARMING
+from operators.kernels.local_time import LocalTime
 from operators.kernels.scoring import Scorer, ScoringConfig
 from tests.kernels.scoring.window_world import LENGTH_MS, SLIDE_MS, START_MS, Incident, make_frame, make_world
 
@@ -210,3 +211,43 @@ def test_slide_that_does_not_divide_the_length_is_refused() -> None:
 def test_errors_count_from_the_fifth_one_in_a_window(errors: int, found: bool) -> None:  # noqa: FBT001
     frames = constant_frames(101, count=30, errors=[0] * 100 + [errors])
     assert (scores(run(frames))[100, ERRORS, 0] >= 1) == found
+
+
+def test_profile_of_the_day_follows_local_time_through_a_change_of_the_clocks() -> None:
+    """What happens at noon by the clock on the wall goes on being expected when the clock is changed."""
+    hour_ms = 3_600_000
+    changes_ms = START_MS + 20 * 24 * hour_ms
+    local = LocalTime("Somewhere", (changes_ms,), (0, hour_ms))
+    scorer = Scorer(ScoringConfig(local_time=local), 600_000, 600_000)
+    expected = {}
+    for step in range(26 * 144):
+        end_ms = START_MS + step * 600_000
+        hour = local.local_ms(end_ms) // hour_ms % 24
+        rate = 6_000 if hour == 12 else 2_000
+        frame = make_frame(
+            end_ms, np.array([rate]), np.array([0]), np.array([5e4]), np.array([-1]) if step == 0 else None
+        )
+        expected[end_ms] = (hour, scorer.step(frame).expected[TRAFFIC, 0])
+    late = [value for end_ms, (hour, value) in expected.items() if end_ms > changes_ms + 24 * hour_ms and hour == 12]
+    before = [
+        value for end_ms, (hour, value) in expected.items() if 0 < changes_ms - end_ms < 5 * 24 * hour_ms and hour == 12
+    ]
+    assert np.median(late) == pytest.approx(np.median(before), rel=0.2)
+
+
+def test_another_time_zone_begins_the_profile_anew_and_nothing_else() -> None:
+    scorer = Scorer(ScoringConfig(), 600_000, 600_000)
+    for step in range(3 * 144):
+        frame = make_frame(
+            START_MS + step * 600_000,
+            np.array([600]),
+            np.array([0]),
+            np.array([5e4]),
+            np.array([-1]) if step == 0 else None,
+        )
+        scorer.step(frame)
+    data = scorer.to_bytes()
+    same = Scorer.from_bytes(ScoringConfig(), 600_000, 600_000, data)
+    other = Scorer.from_bytes(ScoringConfig(local_time=LocalTime("Here", (), (3_600_000,))), 600_000, 600_000, data)
+    assert same.nbytes == scorer.nbytes > other.nbytes
+    assert other.series == 1
