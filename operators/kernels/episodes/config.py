@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from string import Formatter
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from operators.kernels.episodes.suppression import Harmless, Maintenance
 
 ANOMALOUS_SCORE: Final = 1.0
 """From here on a window is anomalous, whatever the detector."""
@@ -44,6 +47,12 @@ class EpisodeConfig:
         silence_floor_ms: No service is called silent after less than this without requests.
         silence_warmup_gaps: How many gaps between requests a service must have shown before its silence means
             something; at most `silence.MEMORY_GAPS`.
+        alerts_per_day: Budget of alerts a series a day, see `suppression.Budget`; None is no budget.
+        false_discovery_ratio: The part of the anomalies that come up at one window end of one shard that may be chance;
+            from 1 on nobody asks.
+        surprise: -log10 of the probability at which a score is 1.
+        maintenance: Spans of event time in which series are worked on.
+        harmless: What somebody has said of earlier alerts.
         runbook_url: Template of the runbook's address; `URL_FIELDS` in braces, percent-encoded when filled in.
         dashboard_url: Template of the dashboard's address, likewise.
     """
@@ -65,6 +74,11 @@ class EpisodeConfig:
     traffic_rises_open: bool = False
     silence_floor_ms: int = 20_000
     silence_warmup_gaps: int = 30
+    alerts_per_day: float | None = None
+    false_discovery_ratio: float = 0.1
+    surprise: float = 4.5
+    maintenance: tuple[Maintenance, ...] = ()
+    harmless: tuple[Harmless, ...] = ()
     runbook_url: str = "http://localhost:3000/d/runbook-{alertname}"
     dashboard_url: str = (
         "http://localhost:3000/d/tailmark-service"
@@ -80,6 +94,7 @@ class EpisodeConfig:
         self._check_windows()
         self._check_thresholds()
         self._check_flapping()
+        self._check_suppression()
         _check_template("runbook_url", self.runbook_url)
         _check_template("dashboard_url", self.dashboard_url)
 
@@ -152,6 +167,17 @@ class EpisodeConfig:
                 "`flap_opens` must be at least 2, `flap_horizon_ms` positive and `flap_quiet_ms` at least `quiet_ms`, "
                 "or a flapping alert would be held shorter than a calm one; "
                 f"got {self.flap_opens}, {self.flap_horizon_ms} and {self.flap_quiet_ms}"
+            )
+            raise ValueError(msg)
+
+    def _check_suppression(self) -> None:
+        if self.alerts_per_day is not None and not self.alerts_per_day > 0:
+            msg = f"`alerts_per_day` must be positive, or no alert would be within it; got {self.alerts_per_day}"
+            raise ValueError(msg)
+        if not self.false_discovery_ratio > 0 or not self.surprise > 0:
+            msg = (
+                "`false_discovery_ratio` and `surprise` must be positive, or no anomaly would count; "
+                f"got {self.false_discovery_ratio} and {self.surprise}"
             )
             raise ValueError(msg)
 

@@ -10,10 +10,20 @@ import numpy as np
 
 from operators.kernels.codec import pack, unpack
 from operators.kernels.episodes.config import ANOMALOUS_SCORE
+from operators.kernels.episodes.incident import join
 from operators.kernels.episodes.silence import SilenceWatch
-from operators.kernels.episodes.track import Track
+from operators.kernels.episodes.suppression import (
+    BUDGET,
+    DISCOVERY,
+    FEEDBACK,
+    MAINTENANCE,
+    Budget,
+    HeldBack,
+    discoveries,
+)
+from operators.kernels.episodes.track import Standing, Track
 from operators.kernels.episodes.transitions import fire, resolve, series_facts
-from operators.kernels.episodes.wording import CALM, EXPIRED, SILENCE, TRAFFIC, UNKNOWN, Facts
+from operators.kernels.episodes.wording import ALERTNAMES, CALM, EXPIRED, SILENCE, TRAFFIC, UNKNOWN, Facts
 from operators.kernels.frames import WARMING, Transition
 
 if TYPE_CHECKING:
@@ -23,7 +33,9 @@ if TYPE_CHECKING:
     from operators.kernels.frames import ScoredFrame, WindowFrame
 
 STATE_KIND: Final = "episodes"
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
+
+_JUST_BELOW_ONE: Final = 1 - 1e-6
 
 _Key: TypeAlias = tuple[int, int]
 """Kind of alert (index into `ALERTNAMES`) and row of the series, or position of the service for a silence."""
@@ -44,6 +56,9 @@ class Episodes:
       it is no new alert. One that was open before the silence stays open.
     * A series that leaves the frame resolves its episodes in that step, and a service without series its silence.
     * A warming series opens nothing.
+    * What maintenance, feedback or the budget hold back, see `suppression`, opens nothing, and is told once by
+      `held_back`. It opens when it goes on and the reason is gone.
+    * Alerts of one service that are open together are one incident, see `incident`.
 
     State is a few arrays over services and one `Track` for each series and signal that was anomalous lately, so it
     is bounded by the number of live series, each track by `open_within_windows` and `flap_opens`.
@@ -56,7 +71,10 @@ class Episodes:
         """Start with nothing open."""
         self._config = config
         self._silence = SilenceWatch(config)
+        self._budget = Budget(config.alerts_per_day, config.immediate_score)
+        self._held_back: list[HeldBack] = []
         self._tracks: dict[_Key, Track] = {}
+        self._needed = 1.0
         self._rows = 0
         self._end_ms: int | None = None
 
@@ -74,15 +92,45 @@ class Episodes:
             ValueError: The frame is not later than the one before, or changed its rows without `carry`.
         """
         windows = frame.windows
+        self._held_back = []
         expired = self._advance(windows)
         if windows.cut_short:
             return expired
         self._silence.observe(windows)
+        self._needed = self._budget.factor(self._rows, windows.window_end_ms)
         if not self._tracks and not self._silence.paused and not (frame.score >= ANOMALOUS_SCORE).any():
             return expired
         changes = expired + self._step_silence(frame) + self._step_series(frame)
         self._tracks = {key: track for key, track in self._tracks.items() if not track.is_idle()}
+        changes = join(changes, self._tracks.values())
         return sorted(changes, key=lambda change: (change.status == "firing", *_order(change)))
+
+    def held_back(self) -> list[HeldBack]:
+        """Return the anomalies that would have opened an alert with the last step, each once, and why they did not."""
+        return self._held_back
+
+    def needed_score(self) -> float:
+        """Return the score that an anomaly needs to open an alert, 1 within the budget."""
+        return self._needed
+
+    def standings(self, service: str, endpoint: str) -> list[Standing]:
+        """Tell where the alerts of one series, and the silence of its service, stand after the last step.
+
+        Returns:
+            One for each alert that there is anything to say about, in the order of `ALERTNAMES`.
+        """
+        return [
+            Standing(
+                ALERTNAMES[kind],
+                tuple(track.evidence),
+                self._config.open_windows,
+                self.needed_score(),
+                track.held,
+                track.firing,
+            )
+            for (kind, _), track in sorted(self._tracks.items(), key=lambda item: item[0])
+            if track.service == service and track.endpoint == ("" if kind == SILENCE else endpoint)
+        ]
 
     def firing(self) -> list[Transition]:
         """Return what is open.
@@ -149,7 +197,8 @@ class Episodes:
             if track.firing is None and score >= ANOMALOUS_SCORE and self._is_judged(frame, service):
                 facts = self._silence_facts(frame, service, score)
                 starts_at_ms = watch.active_ms(service) + self._config.slide_ms
-                changes.append(fire(self._config, track, facts, starts_at_ms, end_ms))
+                if not self._is_held_back(track, facts, end_ms):
+                    changes.append(fire(self._config, track, facts, starts_at_ms, end_ms))
             elif track.firing is not None and track.is_over(self._config, end_ms):
                 facts = self._silence_facts(frame, service, score)
                 changes.append(resolve(self._config, track, facts, CALM, end_ms))
@@ -161,6 +210,7 @@ class Episodes:
     def _step_series(self, frame: ScoredFrame) -> list[Transition]:
         config, windows, end_ms = self._config, frame.windows, frame.windows.window_end_ms
         scores = self._scores(frame)
+        self._leave_out_chance(frame, scores)
         kinds, rows = np.nonzero(scores >= ANOMALOUS_SCORE)
         for key in zip(kinds.tolist(), rows.tolist(), strict=True):
             if key not in self._tracks:
@@ -179,9 +229,59 @@ class Episodes:
                     reason = UNKNOWN if math.isnan(score) else CALM
                     changes.append(resolve(config, track, series_facts(frame, kind, row), reason, end_ms))
             elif track.may_open(config, end_ms) and not (kind == TRAFFIC and falling_silent[row]):
-                starts_at_ms = track.evidence[0][0]
-                changes.append(fire(config, track, series_facts(frame, kind, row), starts_at_ms, end_ms))
+                facts, starts_at_ms = series_facts(frame, kind, row), track.evidence[0][0]
+                if not self._is_held_back(track, facts, end_ms):
+                    changes.append(fire(config, track, facts, starts_at_ms, end_ms))
+                    self._budget.spend(end_ms)
         return changes
+
+    def _is_held_back(self, track: Track, facts: Facts, end_ms: int) -> bool:
+        """Ask whether anything keeps an alert from opening, and note it when it is new."""
+        config, series = self._config, f"{facts.service}|{facts.endpoint}"
+        reason = ""
+        if any(span.covers(series, end_ms) for span in config.maintenance):
+            reason = MAINTENANCE
+        elif any(word.excuses(facts, end_ms) for word in config.harmless):
+            reason = FEEDBACK
+        elif facts.kind != SILENCE and max(score for _, score in track.evidence) < self._needed:
+            reason = BUDGET
+        self._hold(track, facts.kind, reason, end_ms, facts.score)
+        return bool(reason)
+
+    def _hold(self, track: Track, kind: int, reason: str, end_ms: int, score: float) -> None:
+        if reason and reason != track.held:
+            name = ALERTNAMES[kind]
+            self._held_back.append(HeldBack(reason, name, track.service, track.endpoint, end_ms, score))
+        if reason in (MAINTENANCE, FEEDBACK):
+            track.evidence = []
+        track.held = reason
+
+    def _leave_out_chance(self, frame: ScoredFrame, scores: NDArray[np.float64]) -> None:
+        """Take the anomalies that come up among so many looks by chance out of the scores."""
+        config, windows = self._config, frame.windows
+        if config.false_discovery_ratio >= 1:
+            return
+        kinds, rows = np.nonzero(scores >= ANOMALOUS_SCORE)
+        fresh = [
+            number
+            for number, key in enumerate(zip(kinds.tolist(), rows.tolist(), strict=True))
+            if (key not in self._tracks or self._tracks[key].is_fresh()) and not self._is_by_rule(frame, key)
+        ]
+        if not fresh:
+            return
+        kinds, rows = kinds[fresh], rows[fresh]
+        tests = len(scores) * int(np.count_nonzero(frame.state != WARMING))
+        kept = discoveries(
+            scores[kinds, rows], tests=tests, surprise=config.surprise, ratio=config.false_discovery_ratio
+        )
+        for kind, row in zip(kinds[~kept].tolist(), rows[~kept].tolist(), strict=True):
+            track = self._tracks.setdefault((kind, row), Track(windows.service[row], windows.endpoint[row]))
+            self._hold(track, kind, DISCOVERY, windows.window_end_ms, float(scores[kind, row]))
+            scores[kind, row] = _JUST_BELOW_ONE
+
+    @staticmethod
+    def _is_by_rule(frame: ScoredFrame, key: _Key) -> bool:
+        return frame.by_rule is not None and bool(frame.by_rule[key])
 
     def _scores(self, frame: ScoredFrame) -> NDArray[np.float64]:
         scores = frame.score.copy()
@@ -229,7 +329,13 @@ class Episodes:
         """
         watch, arrays = self._silence.state()
         tracks = [(*key, msgspec.to_builtins(track)) for key, track in self._tracks.items()]
-        values = {"end_ms": self._end_ms, "rows": self._rows, "silence": watch, "tracks": tracks}
+        values = {
+            "end_ms": self._end_ms,
+            "rows": self._rows,
+            "silence": watch,
+            "tracks": tracks,
+            "budget": self._budget.state(),
+        }
         return pack(STATE_KIND, STATE_VERSION, values, arrays)
 
     @classmethod
@@ -247,10 +353,12 @@ class Episodes:
             StateError: The bytes are damaged or of another kind or version.
             ValueError: The lengths of window and slide have changed.
         """
-        _, values, arrays = unpack(STATE_KIND, (STATE_VERSION,), data)
+        version, values, arrays = unpack(STATE_KIND, (1, STATE_VERSION), data)
         episodes = cls(config)
         episodes._silence.restore(values["silence"], arrays)
         episodes._end_ms, episodes._rows = values["end_ms"], values["rows"]
+        if version > 1:
+            episodes._budget.restore(values["budget"])
         episodes._tracks = {(kind, row): _track(fields) for kind, row, fields in values["tracks"]}
         return episodes
 

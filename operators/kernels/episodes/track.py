@@ -16,6 +16,27 @@ if TYPE_CHECKING:
     from operators.kernels.frames import Transition
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one alert stands.
+
+    Attributes:
+        alertname: Its name.
+        evidence: (window end, score) of the anomalous windows that count towards opening it.
+        needed_windows: How many of them open it, if none is very unlikely.
+        needed_score: The score that the largest of them must have, 1 within the budget.
+        held: Why it did not open though it would have; empty if nothing holds it back.
+        firing: The transition that opened it, None while it is not open.
+    """
+
+    alertname: str
+    evidence: tuple[tuple[int, float], ...]
+    needed_windows: int
+    needed_score: float
+    held: str
+    firing: Transition | None
+
+
 @dataclass(slots=True)
 class Track:
     """What is remembered of one series and signal, or of one service's silence, while there is anything to remember.
@@ -28,6 +49,8 @@ class Track:
         firing: The transition that opened the present episode, None if there is none.
         loud_ms: Last window end with a score of `close_score` or more.
         unknown_ms: Last window end without a score.
+        held: Why the present anomaly opened nothing, one of `suppression.REASONS`; empty while there is no such reason.
+        incident: Name of the incident that the open episode belongs to; empty if there is none.
     """
 
     service: str
@@ -37,6 +60,8 @@ class Track:
     firing: Transition | None = None
     loud_ms: int = 0
     unknown_ms: int = 0
+    held: str = ""
+    incident: str = ""
 
     def note(self, config: EpisodeConfig, end_ms: int, score: float) -> None:
         """Take in the score of one more window.
@@ -52,6 +77,8 @@ class Track:
             self.unknown_ms = end_ms
         if self.firing is not None:
             return
+        if self.held and end_ms - self.loud_ms >= config.quiet_ms:
+            self.held = ""
         oldest_ms = end_ms - (config.open_within_windows - 1) * config.slide_ms
         self.evidence = [(at_ms, seen) for at_ms, seen in self.evidence if at_ms >= oldest_ms]
         if score >= ANOMALOUS_SCORE:
@@ -101,6 +128,10 @@ class Track:
         held_ms = min(self.unknown_ms, self.loud_ms + config.unknown_hold_ms)
         return end_ms - max(self.loud_ms, held_ms) >= quiet_ms
 
+    def is_fresh(self) -> bool:
+        """Say whether an anomaly now would be news: nothing is open, and no evidence has been counted yet."""
+        return self.firing is None and not self.evidence
+
     def is_idle(self) -> bool:
         """Say whether there is nothing left to remember."""
-        return self.firing is None and not self.evidence and not self.opened_ms
+        return self.firing is None and not self.evidence and not self.opened_ms and not self.held

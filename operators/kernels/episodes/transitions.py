@@ -78,7 +78,7 @@ def fire(config: EpisodeConfig, track: Track, facts: Facts, starts_at_ms: int, e
         "endpoint": track.endpoint,
         "severity": severity,
     }
-    track.evidence = []
+    track.evidence, track.held = [], ""
     track.firing = Transition(
         fingerprint=fingerprint(labels),
         status="firing",
@@ -116,14 +116,17 @@ def resolve(config: EpisodeConfig, track: Track, facts: Facts, reason: str, end_
     if firing is None:
         msg = f"only an open episode can be resolved, or its alert would be told wrongly; got `{track.service}`"
         raise AssertionError(msg)
-    track.firing = None
+    track.firing, track.incident = None, ""
+    annotations = annotate(
+        config, facts, reason, starts_at_ms=firing.starts_at_ms, end_ms=end_ms, flapping=firing.flapping
+    )
+    if "incident" in firing.annotations:
+        annotations["incident"] = firing.annotations["incident"]
     return Transition(
         fingerprint=firing.fingerprint,
         status="resolved",
         labels=firing.labels,
-        annotations=annotate(
-            config, facts, reason, starts_at_ms=firing.starts_at_ms, end_ms=end_ms, flapping=firing.flapping
-        ),
+        annotations=annotations,
         starts_at_ms=firing.starts_at_ms,
         ends_at_ms=end_ms,
         window_end_ms=end_ms,
