@@ -11,6 +11,7 @@ import typer
 from evaluation import recordings, report
 from evaluation.episodes import openings
 from evaluation.judgement import Labelled
+from evaluation.plot_recording import plot
 from evaluation.replay import DETECTORS
 from evaluation.simulated import simulated
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 app.command()(simulated)
+app.command()(plot)
 
 _DETECTOR_HELP = f"Detector: {', '.join(DETECTORS)}."
 

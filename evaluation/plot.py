@@ -6,6 +6,7 @@ Needs the extra `notebooks`. Marks have styles and no colours of their own, so t
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import altair as alt
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from evaluation.recordings import Recording
     from local.demo.matching import Alert, Incident
 
 Look: TypeAlias = Literal["light", "dark"]
@@ -34,6 +36,10 @@ _HEADROOM: Final = 1.15
 _BAND_SHOWN: Final = 3.0
 _BAR_PX: Final = 7
 _PANEL_PX: Final = 150
+_AXIS_PX: Final = 46
+"""Room for the labels of the y axes, the same for all, so that times stand above each other."""
+
+_DAY_MS: Final = 86_400_000
 
 _INK: Final[dict[Look, dict[str, str]]] = {
     "light": {"paper": "#ffffff", "text": "#30363d", "grid": "#e6e9ed", "line": "#1b5e9b", "band": "#4c8fcc",
@@ -52,6 +58,7 @@ def look_of(look: Look) -> dict[str, Any]:
         "font": "system-ui, sans-serif",
         "title": {"color": ink["text"], "subtitleColor": ink["expected"], "anchor": "start", "fontSize": 14},
         "axis": {**quiet, "domainColor": ink["grid"], "tickColor": ink["grid"], "titleFontWeight": "normal"},
+        "axisY": {"minExtent": _AXIS_PX, "titlePadding": 8},
         "view": {"stroke": None},
         "style": {
             "measured": {"color": ink["line"], "strokeWidth": 1.6},
@@ -98,17 +105,51 @@ def series_chart(
     own = [one for one in alerts if one.service == service and one.endpoint in {endpoint, ""}]
     real = [one for one in incidents if service in one.services and (not one.endpoints or endpoint in one.endpoints)]
     panels = [
-        _panel(
-            table,
+        _Panel(
+            _signal_rows(table, signal),
+            _TITLES[signal],
             signal,
             [_span(one.fired_ms, one.resolved_ms, one.alertname, span) for one in own if one.signal == signal],
             [_span(one.start_ms, one.end_ms, one.description, span) for one in real if signal in one.signals],
-            width_px=width_px,
         )
         for signal in signals
     ]
-    title = alt.TitleParams(f"{service} {endpoint}".strip(), subtitle=_CAPTION)
-    chart: alt.VConcatChart = alt.vconcat(*panels, spacing=6).resolve_scale(x="shared").properties(title=title)
+    return _together(f"{service} {endpoint}".strip(), panels, look=look, width_px=width_px)
+
+
+def recording_chart(
+    recording: Recording,
+    rows: pl.DataFrame,
+    *,
+    alerts_ms: Sequence[int] = (),
+    spans: Iterable[tuple[float, float]] = (),
+    look: Look = "light",
+    width_px: int = 760,
+) -> alt.VConcatChart:
+    """Draw a recording above its score.
+
+    Args:
+        recording: The recording.
+        rows: Its rows, with `at` (ms), `value`, `score`, `expected`, `lower` and `upper`.
+        alerts_ms: Times at which alerts open.
+        spans: Labelled spans of time, first to last second.
+        look: Colours for light or dark.
+        width_px: Width of the panels.
+    """
+    within = (int(rows["at"][0]), int(rows["at"][-1]))
+    bar_ms = (within[1] - within[0]) // 150
+    told = [_span(at_ms, at_ms + bar_ms, "alert", within) for at_ms in alerts_ms]
+    real = [_span(round(first * 1000), round(last * 1000), "labelled", within) for first, last in spans]
+    nothing = pl.lit(None, pl.Float64)
+    scores = rows.with_columns(value="score", expected=nothing, lower=pl.lit(0.0), upper=pl.lit(1.0))
+    panels = [_Panel(rows, "value", "value", told, real, base=None), _Panel(scores, "score", "score", told, real)]
+    return _together(recording.name, panels, look=look, width_px=width_px)
+
+
+def _together(title: str, panels: Sequence[_Panel], *, look: Look, width_px: int) -> alt.VConcatChart:
+    drawn = [_drawn(panel, width_px=width_px) for panel in panels]
+    told = alt.TitleParams(title, subtitle=_CAPTION)
+    chart: alt.VConcatChart = alt.vconcat(*drawn, spacing=6).resolve_scale(x="shared").properties(title=told)
     chart.config = alt.Config(**look_of(look))
     return chart
 
@@ -158,57 +199,79 @@ _FRAME: Final = (
 )
 
 
-def _panel(
-    table: pl.DataFrame,
-    signal: str,
-    alerts: list[dict[str, Any]],
-    incidents: list[dict[str, Any]],
-    *,
-    width_px: int,
-) -> alt.LayerChart:
-    """Draw one signal; later layers lie above earlier ones."""
-    rows = table.select(
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """What one panel shows.
+
+    Attributes:
+        rows: `at` (ms), `value`, `score`, `expected`, `lower` and `upper`; null where there is none.
+        title: Title of the y axis.
+        name: Tells it from the other panels of a plot.
+        alerts: Spans of alerts.
+        incidents: Spans of what really happened.
+        base: Where the y axis begins; None for below all that was measured.
+    """
+
+    rows: pl.DataFrame
+    title: str
+    name: str
+    alerts: list[dict[str, Any]]
+    incidents: list[dict[str, Any]]
+    base: float | None = 0.0
+
+
+def _signal_rows(table: pl.DataFrame, signal: str) -> pl.DataFrame:
+    """Take one signal out of windows; what is never too low is normal down to 0."""
+    judged = pl.col("upper").is_not_null()
+    return table.select(
         pl.col("window_end_ms").alias("at"),
         pl.col(_COLUMNS[signal]).alias("value"),
         *(pl.col(f"{signal}_{what}").alias(what) for what in ("score", "expected", "lower", "upper")),
     ).with_columns(
-        pl.when(pl.col("upper").is_not_null()).then(pl.col("lower").fill_null(0.0)).alias("lower"),
-        expected=pl.when(pl.col("upper").is_not_null()).then(pl.col("expected")),
+        pl.when(judged).then(pl.col("lower").fill_null(0.0)).alias("lower"),
+        pl.when(judged).then(pl.col("expected")).alias("expected"),
     )
-    scale = alt.Scale(domain=[0, _top(rows)], nice=False)
-    x = alt.X(
-        "at:T",
-        title=None,
-        scale=alt.Scale(type="utc"),
-        axis=alt.Axis(format="%H:%M", labelOverlap="greedy", tickCount=12),
-    )
-    y = alt.Y("value:Q", title=_TITLES[signal], scale=scale)
+
+
+def _drawn(panel: _Panel, *, width_px: int) -> alt.LayerChart:
+    """Draw a panel; later layers lie above earlier ones."""
+    rows = panel.rows
+    scale = alt.Scale(domain=_domain(rows, panel.base), nice=False, zero=False)
+    x = alt.X("at:T", title=None, scale=alt.Scale(type="utc"), axis=_time_axis(rows))
+    y = alt.Y("value:Q", title=panel.title, scale=scale)
     base = alt.Chart(alt.InlineData(rows.to_dicts()))
-    told = [alt.Tooltip("at:T", format="%d %b %H:%M:%S", title="window end"), *(f"{n}:Q" for n in rows.columns[1:])]
+    told = [alt.Tooltip("at:T", format="%d %b %H:%M:%S", title="time"), *(f"{n}:Q" for n in rows.columns[1:])]
+    band = alt.Y("lower:Q", scale=scale, title=panel.title)
     layers = [
-        _spans(incidents).mark_rect(style="incident", clip=True),
-        base.mark_area(style="band", clip=True).encode(
-            x, alt.Y("lower:Q", scale=scale, title=_TITLES[signal]), y2="upper:Q"
-        ),
+        _spans(panel.incidents).mark_rect(style="incident", clip=True),
+        base.mark_area(style="band", clip=True).encode(x, band, y2="upper:Q"),
         base.mark_line(style="expected", clip=True).encode(x, alt.Y("expected:Q", scale=scale)),
         base.mark_line(style="measured", clip=True).encode(x, y),
         base.transform_filter("datum.score >= 1").mark_point(style="anomaly", clip=True).encode(x, y, tooltip=told),
-        _spans(alerts).mark_rect(style="alert", clip=True).encode(y=alt.value(0), y2=alt.value(_BAR_PX)),
+        _spans(panel.alerts).mark_rect(style="alert", clip=True).encode(y=alt.value(0), y2=alt.value(_BAR_PX)),
         base.mark_point(opacity=0, size=60, clip=True).encode(x, y, tooltip=told),
     ]
-    drag = alt.selection_interval(bind="scales", encodings=["x"], name=f"drag_{signal}")
-    panel = cast("alt.LayerChart", alt.layer(*layers).add_params(drag))
-    panel.width, panel.height = width_px, _PANEL_PX
-    return panel
+    drag = alt.selection_interval(bind="scales", encodings=["x"], name=f"drag_{panel.name}")
+    drawn = cast("alt.LayerChart", alt.layer(*layers).add_params(drag))
+    drawn.width, drawn.height = width_px, _PANEL_PX
+    return drawn
 
 
-def _top(rows: pl.DataFrame) -> float:
-    """Choose where the y axis ends: above all that was measured, and above the band unless that is far away."""
-    numbers = np.concatenate([rows[name].drop_nulls().to_numpy() for name in ("value", "expected")])
-    highest = float(numbers.max()) if len(numbers) else 0.0
-    edges = rows["upper"].drop_nulls().to_numpy()
-    usual = float(np.median(edges)) if len(edges) else 0.0
-    return _HEADROOM * max(highest, min(usual, _BAND_SHOWN * highest)) or 1.0
+def _time_axis(rows: pl.DataFrame) -> alt.Axis:
+    long = len(rows) > 0 and rows["at"][-1] - rows["at"][0] > _DAY_MS
+    return alt.Axis(format="%d %b %H:%M" if long else "%H:%M", labelOverlap="greedy", tickCount=12)
+
+
+def _domain(rows: pl.DataFrame, base: float | None) -> list[float]:
+    """Choose what the y axis spans: all that was measured, and the band unless its edge is far away."""
+    numbers = np.concatenate([rows[name].drop_nulls().drop_nans().to_numpy() for name in ("value", "expected")])
+    highest, lowest = (float(numbers.max()), float(numbers.min())) if len(numbers) else (1.0, 0.0)
+    foot = lowest if base is None else base
+    reach = (highest - foot) or abs(highest) or 1.0
+    edges = rows["upper"].drop_nulls().drop_nans().to_numpy()
+    usual = float(np.median(edges)) - foot if len(edges) else 0.0
+    top = foot + _HEADROOM * max(highest - foot, min(usual, _BAND_SHOWN * reach))
+    return [foot - (_HEADROOM - 1) * reach if base is None else foot, top if top > foot else foot + reach]
 
 
 def _spans(spans: list[dict[str, Any]]) -> alt.Chart:
