@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 from confluent_kafka.admin import AdminClient
 
 from cli.main import main
+from operators.kernels.decode import Reason
 from tests.dirty_log import START_MS, dirty_log, event
 from tests.flow_process import FlowProcess, settings_for
 from tests.kafka_log import NewRecord, create_topic, end_offsets, produce, read_topic, topic_names
@@ -213,3 +215,14 @@ def test_what_can_not_be_done_is_one_line(kafka: KafkaCluster, topics: Topics, t
     code, _, said = tailmark(env, "inspect", "--reason", "bad_luck")
     assert code == 2
     assert "missing_field" in said
+
+
+def test_guide_explains_every_reason_that_a_flow_gives() -> None:
+    guide = (ROOT / "docs" / "guide" / "dead-letters.md").read_text()
+    table = guide[guide.index("| reason |") : guide.index("## The way back")]
+    named = [
+        word
+        for line in table.splitlines()[2:]
+        for word in re.findall(r"`([a-z_0-9]+)`", line.split("|")[1] if line else "")
+    ]
+    assert sorted(named) == sorted(get_args(Reason))

@@ -11,6 +11,7 @@ import pytest
 
 from cli.main import main
 from cli.replay.times import shown, time_ms
+from cli.run import flows
 from tests.archive_log import scan
 from tests.dirty_log import START_MS, dirty_log, event
 from tests.flow_process import FlowProcess, settings_for
@@ -190,6 +191,15 @@ def test_what_can_not_be_replayed_is_one_line(
         assert message in said
     create_topic(kafka.client_options, f"replay.{topics.windows}", partitions=1)
     assert "is there from an earlier replay" in replay(env, "--from", str(START_MS))[2]
+
+
+@pytest.mark.skipif("bridge" not in flows(), reason="there is no bridge to replay through")
+def test_slice_goes_through_the_bridge_and_reaches_nobody(kafka: KafkaCluster, topics: Topics, replay: Command) -> None:
+    publish(kafka, topics)
+    env = settings_for(kafka, topics, PROMETHEUS__REMOTE_WRITE_URL="http://127.0.0.1:9/nobody")
+    code, text, said = replay(env, "--from", str(FROM_MS), "--to", str(TO_MS), "--flow", "bridge")
+    assert code == 0, said
+    assert "went through bridge" in text
 
 
 def test_flow_that_fails_fails_the_replay(kafka: KafkaCluster, topics: Topics, replay: Command) -> None:
