@@ -6,7 +6,7 @@ import atexit
 import time
 from typing import TYPE_CHECKING, Final
 
-from sinks.alertmanager import AlertDelivery, Endpoint
+from sinks.alertmanager import AlertDelivery, Endpoint, Standing
 from sinks.alertmanager_episodes import AlertEpisodes
 from sinks.alertmanager_log import AlertLog
 from sinks.alertmanager_page import DeliveryCollector
@@ -43,7 +43,7 @@ def deliver_alerts(settings: Settings, vitals: Vitals) -> list[DeliveryCollector
         [Endpoint(url, told.timeout_ms / _MS_PER_S, told.bearer_token) for url in told.urls],
         resend_s=told.resend_ms / _MS_PER_S,
         synced=lambda: log.synced,
-        behind=lambda: _is_behind(vitals),
+        standing=lambda: _standing(vitals),
     )
     topics = settings.kafka.topics
     log = AlertLog(
@@ -64,7 +64,8 @@ def deliver_alerts(settings: Settings, vitals: Vitals) -> list[DeliveryCollector
     return [DeliveryCollector(delivery)]
 
 
-def _is_behind(vitals: Vitals) -> bool | None:
-    """Tell whether there is more to read than a flow that is ready may have; None before anything was read."""
+def _standing(vitals: Vitals) -> Standing:
+    """Tell how far a flow has come; its sources, which each count their epochs, are never more than one apart."""
     lag_s = largest_lag_s(vitals, time.time())
-    return None if lag_s is None or not vitals.partitions else lag_s > READY_LAG_S
+    behind = None if lag_s is None or not vitals.partitions else lag_s > READY_LAG_S
+    return Standing(behind, sum(vitals.epoch_counts) / max(len(vitals.sources), 1))

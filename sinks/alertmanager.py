@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 HORIZON_RESENDS: Final = 4
 """A firing alert lives for so many intervals of sending it again, as those of Prometheus do."""
 
-SETTLED_AFTER_S: Final = 15.0
-"""So long must a flow that was behind have been at the end of the log before its alerts of long ago are believed."""
+SETTLED_AFTER_EPOCHS: Final = 3
+"""So many epochs must end after a flow came to the end of the log before its alerts of long ago are believed.
 
-STARTED_AFTER_S: Final = 2.0
-"""The same for one that never was behind: as long as it takes to look at all partitions."""
+What was read in an epoch is through the whole flow, and committed, when the one after it ends; the third is for reading
+the topics.
+"""
 
 _LOG: Final = logging.getLogger("tailmark.alertmanager")
 _PATH: Final = "/api/v2/alerts"
@@ -52,6 +53,19 @@ class UnreachableError(Exception):
 
 class RefusedError(Exception):
     """A replica that will not take these alerts however often they are sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far the flow has come whose alerts are told.
+
+    Attributes:
+        behind: Whether it has more to read than it should; None while that is not known.
+        epochs: How many epochs have ended since the process started.
+    """
+
+    behind: bool | None
+    epochs: float
 
 
 @dataclass(slots=True)
@@ -245,7 +259,7 @@ class AlertDelivery:
         *,
         resend_s: float,
         synced: Callable[[], bool],
-        behind: Callable[[], bool | None],
+        standing: Callable[[], Standing],
     ) -> None:
         """Prepare to deliver.
 
@@ -254,14 +268,13 @@ class AlertDelivery:
             endpoints: All replicas.
             resend_s: How often what is current is sent again.
             synced: Whether `episodes` holds all that was open when the process started.
-            behind: Whether the flow has more to read than it should; None while that is not known.
+            standing: How far the flow has come.
         """
         self.episodes = episodes
         self._resend_s = resend_s
         self._synced = synced
-        self._behind = behind
-        self._was_behind = False
-        self._level_since_s: float | None = None
+        self._standing = standing
+        self._level_since_epoch: float | None = None
         self.replicas = [Replica(endpoint, self._current, resend_s=resend_s) for endpoint in endpoints]
 
     def start(self) -> None:
@@ -295,11 +308,10 @@ class AlertDelivery:
 
     def _caught_up(self) -> bool:
         """Tell whether what was told of long ago is still true; not yet, as long as that is not known."""
-        behind, now_s = self._behind(), time.monotonic()
-        if behind is not False:
-            self._was_behind |= behind is True
-            self._level_since_s = None
-            return False
-        if self._level_since_s is None:
-            self._level_since_s = now_s
-        return now_s - self._level_since_s >= (SETTLED_AFTER_S if self._was_behind else STARTED_AFTER_S)
+        now = self._standing()
+        if now.behind is not False:
+            self._level_since_epoch = None
+        elif self._level_since_epoch is None:
+            self._level_since_epoch = now.epochs
+        since = self._level_since_epoch
+        return since is not None and now.epochs >= since + SETTLED_AFTER_EPOCHS

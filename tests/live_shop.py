@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from tests.kafka_log import NewRecord, produce
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from tests.conftest import KafkaCluster, Topics
 
 SLIDE_MS = 1_000
@@ -29,14 +31,18 @@ SMALL_WINDOWS = {
 class Shop:
     """Services in a log, pane by pane; one of them is slow for a while."""
 
-    def __init__(self, kafka: KafkaCluster, topics: Topics, *, age_ms: int) -> None:
+    def __init__(
+        self, kafka: KafkaCluster, topics: Topics, *, age_ms: int, ill_panes: Collection[int] = ILL_PANES
+    ) -> None:
         """Begin some time ago.
 
         Args:
             kafka: Where to.
             topics: Whose events.
             age_ms: How long ago the first pane began.
+            ill_panes: When the checkout is slow.
         """
+        self._ill_panes = ill_panes
         self._kafka = kafka
         self._topics = topics
         self._began_ms = (int(time.time() * 1_000) - age_ms) // SLIDE_MS * SLIDE_MS
@@ -50,7 +56,7 @@ class Shop:
             begin_ms = self._began_ms + number * SLIDE_MS
             events = [
                 {"timestamp_ms": begin_ms + at, "service": service, "endpoint": "/", "latency_ms": self._latency(
-                    slow=service == "checkout" and number in ILL_PANES)}
+                    slow=service == "checkout" and number in self._ill_panes)}
                 for at in range(0, SLIDE_MS, SLIDE_MS * len(SERVICES) // EVENTS_IN_PANE)
                 for service in SERVICES
             ]  # fmt: skip

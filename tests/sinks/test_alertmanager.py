@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from operators.kernels.encode import AlertRecord
-from sinks.alertmanager import AlertDelivery, Endpoint, RefusedError, UnreachableError
+from sinks.alertmanager import SETTLED_AFTER_EPOCHS, AlertDelivery, Endpoint, RefusedError, Standing, UnreachableError
 from sinks.alertmanager_episodes import AlertEpisodes
 from sinks.alertmanager_page import DeliveryCollector
 from tests.real_alertmanager import CONFIG, NEEDS_ALERTMANAGER, Alertmanager, Telephone, until
@@ -68,7 +68,8 @@ def deliver() -> Iterator[Callable[..., tuple[AlertEpisodes, AlertDelivery]]]:
     def start(*urls: str) -> tuple[AlertEpisodes, AlertDelivery]:
         episodes = AlertEpisodes(max_age_ms=300_000)
         endpoints = [Endpoint(url, timeout_s=2.0) for url in urls]
-        delivery = AlertDelivery(episodes, endpoints, resend_s=RESEND_S, synced=lambda: True, behind=lambda: False)
+        here = Standing(behind=False, epochs=0)
+        delivery = AlertDelivery(episodes, endpoints, resend_s=RESEND_S, synced=lambda: True, standing=lambda: here)
         delivery.start()
         started.append(delivery)
         return episodes, delivery
@@ -207,3 +208,23 @@ def test_prefix_query_and_credentials_are_sent_as_they_are_set() -> None:
         ("/am/api/v2/alerts?tenant=a", "Basic bWU6c2U6Y3JldA=="),
         ("/api/v2/alerts", "Bearer token"),
     ]
+
+
+def test_alerts_of_long_ago_are_believed_once_what_was_read_is_through_the_flow() -> None:
+    standing = [Standing(behind=None, epochs=0)]
+    episodes = AlertEpisodes(max_age_ms=1_000)
+    episodes.take(transition("firing", now_ms() - 60_000), now_ms(), past=False)
+    delivery = AlertDelivery(episodes, [], resend_s=RESEND_S, synced=lambda: True, standing=lambda: standing[-1])
+
+    def told(*, behind: bool | None, epochs: float) -> int:
+        standing.append(Standing(behind, epochs))
+        return len(delivery._current() or [])
+
+    enough = SETTLED_AFTER_EPOCHS
+    assert told(behind=None, epochs=9) == 0
+    assert told(behind=True, epochs=10) == 0
+    assert told(behind=False, epochs=20) == 0
+    assert told(behind=False, epochs=20 + enough - 1) == 0
+    assert told(behind=True, epochs=30) == 0, "it fell behind again"
+    assert told(behind=False, epochs=31) == 0
+    assert told(behind=False, epochs=31 + enough) == 1
