@@ -16,7 +16,7 @@ from flows.startup import one_line_errors, recover, serve_page, source_of, spare
 from operators.kernels.archive_rows import ArchivedEvent, copied_keys
 from operators.vitals import Vitals
 from sinks import encoding
-from sinks.archive import archive
+from sinks.archive import archive, note_gaps
 from sinks.kafka import ExactlyOnceKafkaSink
 from sinks.parquet import ParquetSink
 from sinks.parquet_page import ArchiveCollector
@@ -90,6 +90,7 @@ def _dataset(settings: Settings) -> ParquetSink:
         publish_rows=dataset.publish_rows,
     )
     sink.prepare()
+    note_gaps(sink, client, topic)
     return sink
 
 

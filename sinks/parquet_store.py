@@ -267,6 +267,24 @@ def anything_published(staging: Path) -> bool:
     return any(ledger.published_through > NOTHING for ledger in ledgers)
 
 
+def held_through(staging: Path) -> dict[int, int]:
+    """Tell how far an archive goes, whoever writes it.
+
+    Args:
+        staging: Its staging directory.
+
+    Returns:
+        Offset of the last row of each partition that has any.
+    """
+    held = {}
+    for folder in staging.glob("partition-*"):
+        staged = (_STAGED.fullmatch(path.name) for path in folder.glob("*.arrow"))
+        last = max([_Ledger(folder / "ledger.json").published_through, *(int(match[2]) for match in staged if match)])
+        if last > NOTHING:
+            held[int(folder.name.rpartition("-")[2])] = last
+    return held
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Let one process at a time do something; one that dies lets the next one in.

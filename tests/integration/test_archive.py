@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from tests.archive_log import TEXTS, ArchiveOracle, assert_holds, files, scan
+from tests.archive_log import TEXTS, ArchiveOracle, assert_holds, files, places, scan
 from tests.dirty_log import START_MS, Log, dirty_log
 from tests.faults.story import eventually
 from tests.flow_process import FlowProcess, settings_for
@@ -113,6 +115,38 @@ def test_archive_that_is_stopped_and_started_with_and_without_recovery_has_no_ev
     codes, said = flow.run()
     assert codes == [0], said
     assert files(tmp_path / "archive") == after
+
+
+def test_events_that_retention_deleted_before_they_were_read_are_named(
+    kafka: KafkaCluster, topics: Topics, tmp_path: Path
+) -> None:
+    oracle, log = ArchiveOracle(), dirty_log(25, partitions=4, records=1200, span_ms=600_000)
+    cut, deleted = 150, 180
+    publish(kafka, topics, [values[:cut] for values in log], oracle)
+    flow = archiving(kafka, topics, tmp_path)
+    codes, said = flow.run()
+    assert (codes, "log begins" in said) == ([0], False)
+    publish(kafka, topics, [values[cut:] for values in log], oracle, cut)
+    admin = AdminClient(dict(kafka.client_options))
+    for gone in admin.delete_records([TopicPartition(topics.events, 1, deleted)]).values():
+        gone.result(30)
+    codes, said = flow.run()
+    assert codes == [1]
+    assert "retention has passed the snapshot" in said
+    flow.recovery = None
+    codes, said = flow.run()
+    assert codes == [0], said
+    told = rf"`{topics.events}` partition 1 up to offset (\d+), and the log begins at {deleted}: retention deleted"
+    named = re.findall(told, said)
+    assert len(named) == 1, said
+    assert said.count("log begins") == 1
+    lost = [place for place in oracle.sent if place[0] == 1 and int(named[0]) < place[1] < deleted]
+    assert lost
+    for place in lost:
+        del oracle.sent[place]
+        oracle.late_places.discard(place)
+    rows = scan(tmp_path / "archive").collect().to_dicts()
+    assert sorted(places(rows)) == sorted(oracle.sent)
 
 
 def test_rows_appear_while_the_flow_runs_and_once_it_is_told_to_stop(
