@@ -25,7 +25,13 @@ def build() -> dashboard.Dashboard:
     )
     for panel in _now():
         board = board.with_panel(panel)
-    for title, panels in (("Input", _input()), ("Event time", _event_time()), ("State and output", _state())):
+    rows = (
+        ("Input", _input()),
+        ("Event time", _event_time()),
+        ("State and output", _state()),
+        ("Bridge and archive", _bridge_and_archive()),
+    )
+    for title, panels in rows:
         board = board.with_row(dashboard.Row(title))
         for panel in panels:
             board = board.with_panel(panel)
@@ -140,5 +146,34 @@ def _state() -> list[Panel]:
                 "{{topic}} {{outcome}}",
             )],
             unit="cps",
+        ),
+    ]  # fmt: skip
+
+
+def _bridge_and_archive() -> list[Panel]:
+    return [
+        graph(
+            "Samples written to Prometheus", "By what became of them. Those that were refused are not in Prometheus.",
+            [Query(
+                f"sum by (outcome) (rate(tailmark_remote_write_samples_total{{{_JOB}}}[$__rate_interval]))",
+                "{{outcome}}",
+            )],
+            unit="cps",
+        ),
+        graph(
+            "Samples that wait", "For Prometheus to take them; when too many do, the bridge stops reading.",
+            [Query(f"sum(tailmark_remote_write_waiting_samples{{{_JOB}}})", "waiting"),
+             Query(f"sum(increase(tailmark_remote_write_retries_total{{{_JOB}}}[$__rate_interval]))", "retries")],
+        ),
+        graph(
+            "Rows of the archive", "Staged on disk, published to readers, or dropped because they were there already.",
+            [Query(
+                f"sum by (outcome) (rate(tailmark_archive_rows_total{{{_JOB}}}[$__rate_interval]))", "{{outcome}}",
+            )],
+            unit="cps",
+        ),
+        graph(
+            "Age of what readers of the archive don't see", "Rows are published every ten minutes by default.",
+            [Query(f"max(tailmark_archive_waiting_seconds{{{_JOB}}})", "oldest row")], unit="s",
         ),
     ]  # fmt: skip

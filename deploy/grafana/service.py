@@ -126,7 +126,8 @@ def _overview() -> list[Panel]:
             "P99 of the whole service",
             "From the histograms of the bridge, which can be added up. The points are traces of slow requests.",
             [Query(
-                'histogram_quantile(0.99, sum by (le) '
+                'histogram_quantile(0.99, sum(rate(telemetry_request_duration_seconds{service="$service"}'
+                "[$__rate_interval]))) or histogram_quantile(0.99, sum by (le) "
                 '(rate(telemetry_request_duration_seconds_bucket{service="$service"}[$__rate_interval])))',
                 "P99", exemplars=True,
             )],

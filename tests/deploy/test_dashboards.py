@@ -12,6 +12,7 @@ import pytest
 
 from deploy.grafana.__main__ import FOLDER, documents
 from operators.kernels.episodes import EpisodeConfig
+from tests.deploy.compose import FLOWS
 from tests.deploy.monitoring import DEPLOY, NEEDS_PROMETHEUS, Monitoring, deployed_alertmanager
 from tests.flow_process import FlowProcess, settings_for
 from tests.live_shop import CALM_PANES, EVENTS_IN_PANE, ILL_PANES, SLIDE_MS, SMALL_WINDOWS, Shop
@@ -93,9 +94,9 @@ def filled(expr: str) -> str:
 
 
 def wait_until_counted(monitoring: Monitoring, events: int) -> None:
-    """Wait until Prometheus has seen both flows count so many events."""
+    """Wait until Prometheus has seen all flows count so many events."""
     counted = f'tailmark_events_total{{outcome="accepted"}} >= {events}'
-    until(lambda: len(monitoring.query(counted)) == 2, lambda: f"{monitoring.query('tailmark_events_total')}")
+    until(lambda: len(monitoring.query(counted)) == len(FLOWS), lambda: f"{monitoring.query('tailmark_events_total')}")
 
 
 @pytest.fixture
@@ -103,16 +104,18 @@ def watched(kafka: KafkaCluster, topics: Topics, tmp_path: Path) -> Iterator[tup
     """A pipeline in which a service is slow, with everything that compose has around it."""
     alertmanager = deployed_alertmanager(tmp_path / "alertmanager").start()
     told = {**SMALL_WINDOWS, "ALERTMANAGER__URLS": alertmanager.url, "ALERTMANAGER__RESEND_MS": "1000"}
-    envs = {name: settings_for(kafka, topics, **told) for name in ("anomaly", "bridge")}
+    envs = {name: settings_for(kafka, topics, **told) for name in FLOWS}
     ports = {name: env["TAILMARK_PROMETHEUS__PORT"] for name, env in envs.items()}
     monitoring = Monitoring(
         tmp_path / "prometheus",
         {
             "anomaly:8000": f"127.0.0.1:{ports['anomaly']}",
             "bridge:8001": f"127.0.0.1:{ports['bridge']}",
+            "archive:8002": f"127.0.0.1:{ports['archive']}",
             "alertmanager:9093": f"127.0.0.1:{alertmanager.port}",
         },
     )
+    envs["archive"]["TAILMARK_ARCHIVE__PATH"] = str(tmp_path / "dataset")
     envs["bridge"]["TAILMARK_PROMETHEUS__REMOTE_WRITE_URL"] = monitoring.write_url
     flows = {name: FlowProcess(env, tmp_path / name, f"flows.{name}") for name, env in envs.items()}
     try:

@@ -341,6 +341,13 @@ def test_annotations_of_silence_say_how_long_and_what_was_usual() -> None:
     assert "Usually 10 s or less pass between its requests" in firing.annotations["description"]
 
 
+def test_url_of_a_whole_service_names_no_endpoint() -> None:
+    shard = Shard(PAY, CART)
+    shard.slide(800)
+    [firing] = shard.slide(2, requests=0)
+    assert re.search(r"\?var-service=checkout&from=\d{13}&to=\d{13}$", firing.annotations["dashboard_url"])
+
+
 def test_urls_are_filled_in_percent_encoded() -> None:
     shard = Shard(("pay & go", "/a?b=ü/{id}"), config=EpisodeConfig(runbook_url="https://wiki/{alertname}?s={service}"))
     [firing] = shard.slide(latency=2.5)

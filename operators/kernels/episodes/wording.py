@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -28,6 +29,7 @@ UNKNOWN: Final = "unknown"
 EXPIRED: Final = "expired"
 """Why an alert speaks: it fires, it was quiet, it had no score for too long, or its series is no longer watched."""
 
+_EMPTY_PARAMETER: Final = re.compile(r"(?<=[?&])[^=&#]*=(?:&|(?=#|$))")
 _DASHBOARD_MARGIN_MS: Final = 1_800_000
 _SMALL: Final = 10.0
 _LARGE: Final = 100.0
@@ -152,9 +154,14 @@ def annotate(
     return {
         "summary": summary,
         "description": " ".join(sentences),
-        "runbook_url": config.runbook_url.format_map(filling),
-        "dashboard_url": config.dashboard_url.format_map(filling),
+        "runbook_url": _filled(config.runbook_url, filling),
+        "dashboard_url": _filled(config.dashboard_url, filling),
     }
+
+
+def _filled(template: str, filling: Mapping[str, object]) -> str:
+    """Fill in a URL; a parameter that would be empty is left out, as an endpoint is where a whole service is meant."""
+    return _EMPTY_PARAMETER.sub("", template.format_map(filling))
 
 
 def _name(facts: Facts) -> str:
