@@ -14,8 +14,9 @@ from evaluation.window_table import frames_of
 from operators.kernels.episodes import Episodes
 from operators.kernels.episodes.config import ANOMALOUS_SCORE
 from operators.kernels.episodes.silence import SilenceWatch
+from operators.kernels.episodes.suppression import BUDGET, DISCOVERY, FEEDBACK, MAINTENANCE
 from operators.kernels.episodes.transitions import series_facts
-from operators.kernels.episodes.wording import FIRING, TRAFFIC, annotate, duration_text
+from operators.kernels.episodes.wording import ALERTNAMES, FIRING, SILENCE, TRAFFIC, annotate, duration_text
 from operators.kernels.frames import SIGNALS, STATES, WARMING
 from operators.kernels.scoring import Scorer
 
@@ -25,9 +26,17 @@ if TYPE_CHECKING:
     from cli.explain_read import AlertFacts, Recorded
     from cli.explain_series import Series
     from operators.kernels.episodes import EpisodeConfig
+    from operators.kernels.episodes.track import Standing
     from operators.kernels.episodes.wording import Facts
     from operators.kernels.frames import ScoredFrame
     from operators.kernels.scoring import Explanation, ScoringConfig
+
+_HELD: Final = {
+    MAINTENANCE: "because maintenance covers this time",
+    FEEDBACK: "because somebody has called one like it harmless",
+    BUDGET: "because the budget of alerts is spent",
+    DISCOVERY: "because one like it comes up by chance among so many looks",
+}
 
 _SAME: Final = 1e-6
 """Scores closer than this are the same: they went through decimal text and single precision."""
@@ -60,11 +69,13 @@ class SilenceAccount:
         quiet_ms: Time without requests on any of its endpoints.
         limit_ms: What was learned to be too long for it.
         learned: Whether its rhythm is known well enough for silence to mean something.
+        opening: Where its alert stands; empty when there is nothing to say.
     """
 
     quiet_ms: int
     limit_ms: float
     learned: bool
+    opening: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +145,11 @@ def account_of(
         replayed=int((windows["endpoint"] == endpoint).sum()),
         exact=replay.exact,
     )
-    return replace(account, signals=tuple(_signal(number, replay, account) for number in range(len(SIGNALS))))
+    return replace(
+        account,
+        signals=tuple(_signal(number, replay, account) for number in range(len(SIGNALS))),
+        silence=replace(account.silence, opening=_told(ALERTNAMES[SILENCE], replay, account)),
+    )
 
 
 class _Replay:
@@ -173,11 +188,16 @@ class _Replay:
         if explained:
             self.exact = bool(np.allclose(again.score[:, row], frame.score[:, row], rtol=_SAME, atol=_SAME))
 
-    def opens(self, signal: str) -> bool:
-        """Tell whether the policy has an alert about a signal open, by the recorded scores."""
-        return any(
-            one.signal == signal and one.labels["endpoint"] in {self.endpoint, ""} for one in self._episodes.firing()
-        )
+    def standing(self, alertname: str) -> Standing | None:
+        """Tell where an alert of the series or its service stands, by the recorded scores; None when nowhere."""
+        service = self.recent[-1].windows.service[0]
+        found = self._episodes.standings(service, self.endpoint)
+        return next((one for one in found if one.alertname == alertname), None)
+
+    def held_by(self, number: int) -> str:
+        """Tell what keeps an anomaly of a signal from opening an alert; empty if nothing does."""
+        standings = self._episodes.standings(self.recent[-1].windows.service[0], self.endpoint)
+        return next((one.held for one in standings if one.alertname == ALERTNAMES[number]), "")
 
     def silence(self) -> SilenceAccount:
         """Tell how the service stands by its own rhythm."""
@@ -231,27 +251,43 @@ def _signal(number: int, replay: _Replay, account: Account) -> SignalAccount:
 
 def _opening(number: int, replay: _Replay, facts: Facts, scores: Sequence[float], account: Account) -> str:
     """Say why an alert about a signal is open, or what it lacks."""
-    policy, signal = replay.policy, SIGNALS[number]
-    for alert in account.open_alerts:
-        if alert.signal == signal:
-            held = ", held through quick repetitions" if alert.flapping else ""
-            return (
-                f"{alert.labels['alertname']} ({alert.labels['severity']}) is open since"
-                f" {clock(alert.starts_at_ms)}{held}; it is resolved after {duration_text(policy.quiet_ms)} below"
-                f" a score of {policy.close_score:g}"
-            )
-    if replay.opens(signal):
-        return "the policy opens an alert, but the alerts topic has none: it was held back, or not written yet"
-    anomalous = sum(score >= ANOMALOUS_SCORE for score in scores)
-    if not anomalous:
+    policy = replay.policy
+    if told := _told(ALERTNAMES[number], replay, account):
+        return told
+    if not any(score >= ANOMALOUS_SCORE for score in scores):
         return f"no alert: none of the last {policy.open_within_windows} windows is anomalous"
     if account.explanation.state == STATES[WARMING]:
         return "no alert: a warming series opens none"
     if number == TRAFFIC and facts.value > facts.expected and not policy.traffic_rises_open:
         return "no alert: more traffic than expected opens none (alerts.traffic_rises_open)"
+    if number == TRAFFIC and account.silence.quiet_ms:
+        return "no alert: the service may be falling silent, which is one page and has a name of its own"
+    standing = replay.standing(ALERTNAMES[number])
+    counted = len(standing.evidence) if standing else 0
     return (
-        f"no alert: {anomalous} of the last {policy.open_within_windows} windows anomalous, where {policy.open_windows}"
+        f"no alert: {counted} of the last {policy.open_within_windows} windows count, where {policy.open_windows}"
         f" open one, or a single one with a score of {policy.immediate_score:g}"
+    )
+
+
+def _told(alertname: str, replay: _Replay, account: Account) -> str:
+    """Say what is known of an alert that is open, or would be; empty when there is none."""
+    policy, standing = replay.policy, replay.standing(alertname)
+    for alert in account.open_alerts:
+        if alert.labels["alertname"] == alertname:
+            held = ", held through quick repetitions" if alert.flapping else ""
+            return (
+                f"{alertname} ({alert.labels['severity']}) is open since {clock(alert.starts_at_ms)}{held}; it is"
+                f" resolved after {duration_text(policy.quiet_ms)} below a score of {policy.close_score:g}"
+            )
+    if standing is None or not (standing.held or standing.firing):
+        return ""
+    if standing.held:
+        needed = f"; it takes a score of {standing.needed_score:.2f} now" if standing.needed_score > 1 else ""
+        return f"no alert: held back, {_HELD[standing.held]}{needed}"
+    return (
+        "by these windows the policy opens an alert, but the alerts topic has none: the flow counted all series of the"
+        " shard, and held it back as chance among them or by its budget, or has not written it yet"
     )
 
 

@@ -40,6 +40,8 @@ def lines(account: Account) -> Iterator[str]:
         yield ""
         yield f"Open: {alert.annotations.get('summary', alert.labels['alertname'])}"
         yield f"{_INDENT}{alert.annotations.get('description', '')}"
+        if "members" in alert.annotations:
+            yield f"{_INDENT}one incident with: {alert.annotations['members']}"
     for number, (own, signal) in enumerate(zip(account.signals, told.signals, strict=True)):
         yield ""
         yield f"{signal.verdict[0].upper()}{signal.verdict[1:]}"
@@ -49,6 +51,8 @@ def lines(account: Account) -> Iterator[str]:
         yield from (_INDENT + line for line in _inside(number, signal))
     yield ""
     yield f"Silence: {_silence(account)}"
+    if account.silence.opening:
+        yield f"{_INDENT}{account.silence.opening}"
     yield ""
     yield _replayed(account)
 

@@ -14,13 +14,14 @@ from flows.alert_settings import policy_of
 from flows.detection_settings import scoring_of
 from operators.kernels.episodes import Episodes
 from operators.kernels.scoring import Scorer
+from operators.kernels.series import shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from evaluation.simulated_runs import Run
     from flows.settings import Settings
-    from operators.kernels.frames import Transition
+    from operators.kernels.frames import ScoredFrame, Transition
 
 
 _COMPARED: Final = {
@@ -81,10 +82,19 @@ def rescore(table: pl.DataFrame, settings: Settings) -> Rescored:
             f"`window.length_ms` must be that of the recorded windows, or they can't be judged again; got"
             f" {span.length_ms}, the windows have {lengths}"
         )
-    scorer, episodes = Scorer(scoring_of(settings), span.slide_ms, span.length_ms), Episodes(policy)
-    frames, transitions = [], []
-    for recorded in frames_of(table):
-        scored = scorer.step(recorded.windows)
-        frames.append(scored)
-        transitions += episodes.step(scored)
-    return Rescored(table_of(frames), tuple(transitions))
+    frames: list[ScoredFrame] = []
+    transitions: list[Transition] = []
+    for part in _shards(table, span.shards):
+        scorer, episodes = Scorer(scoring_of(settings), span.slide_ms, span.length_ms), Episodes(policy)
+        for recorded in frames_of(part):
+            frames.append(scorer.step(recorded.windows))
+            transitions += episodes.step(frames[-1])
+    transitions.sort(key=lambda change: change.window_end_ms)
+    return Rescored(table_of(frames).sort("window_end_ms", "service", "endpoint"), tuple(transitions))
+
+
+def _shards(table: pl.DataFrame, shards: int) -> list[pl.DataFrame]:
+    """Split windows as the flow does: some of the policy counts all series of a shard."""
+    home = {service: shard_of(service, shards) for service in table["service"].unique().to_list()}
+    placed = table.with_columns(pl.col("service").replace_strict(home, return_dtype=pl.Int64).alias("_shard"))
+    return placed.partition_by("_shard", include_key=False)

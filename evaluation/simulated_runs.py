@@ -134,8 +134,6 @@ def run(plan: Plan, settings: Settings, *, on_progress: Callable[[int], None] = 
         settings: Of the flow.
         on_progress: Told the event time that is reached, in milliseconds.
     """
-    # One shard: rows don't depend on their number, and arrays over few series cost more than their arithmetic.
-    settings = settings.model_copy(update={"window": settings.window.model_copy(update={"shards": 1})})
     out = run_flow(batches_of(plan, on_progress), partitions=PARTITIONS, settings=settings)
     return Run(
         plan=plan,

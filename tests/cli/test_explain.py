@@ -20,6 +20,7 @@ from evaluation.simulated_runs import PARTITIONS, START_MS, Run, run
 from flows.alert_settings import policy_of
 from flows.detection_settings import scoring_of
 from flows.settings import Settings
+from operators.kernels.episodes.suppression import Maintenance
 from simulator.encode import concat
 from simulator.incidents import ErrorBurst, LatencyStep, Silence
 from simulator.stream import Plan, record
@@ -126,13 +127,26 @@ def test_silent_service_is_told_beside_the_limit_that_it_taught(recorded: Record
     assert found.silence.learned
     assert found.silence.quiet_ms == 90_000
     assert found.silence.quiet_ms >= found.silence.limit_ms
-    assert "ServiceSilent (critical) is open" in found.signals[2].opening
+    assert "ServiceSilent (critical) is open since" in found.silence.opening
+    assert found.signals[2].opening.startswith("no alert: the service may be falling silent")
     assert "cart has had no request for 1 min 30 s, beyond the" in "\n".join(lines(found))
 
 
 def test_alert_that_was_never_written_is_told_as_held_back(told: Run) -> None:
     held = account(Recorded(told.table, []), "accounts/login", 9.5)
-    assert held.signals[1].opening.startswith("the policy opens an alert, but the alerts topic has none")
+    assert held.signals[1].opening.startswith("by these windows the policy opens an alert, but the alerts topic has")
+
+
+def test_alert_in_maintenance_says_so(told: Run) -> None:
+    work = Maintenance("accounts|*", START_MS, START_MS + 15 * MINUTE_MS)
+    found = account_of(
+        Recorded(told.table, []),
+        ("accounts", "/login"),
+        at_ms=START_MS + 9 * MINUTE_MS,
+        scoring=scoring_of(SETTINGS),
+        policy=replace(policy_of(SETTINGS), maintenance=(work,)),
+    )
+    assert found.signals[1].opening == "no alert: held back, because maintenance covers this time"
 
 
 def test_history_that_begins_too_late_is_admitted(recorded: Recorded) -> None:
@@ -184,6 +198,10 @@ def test_flow_on_kafka_is_explained_and_has_the_rows_of_the_flow_without(
     }
     for row in told.table.to_dicts():
         assert rows[row["service"], row["endpoint"], row["window_end_ms"]] == row
+    written = [_value(read) for read in read_topic(kafka.client_options, topics.alerts)]
+    ours = [(change.status, change.labels, change.window_end_ms, change.annotations) for change in told.transitions]
+    wrote = [(one["status"], one["labels"], one["window_end_ms"], one["annotations"]) for one in written]
+    assert sorted(map(repr, wrote)) == sorted(map(repr, ours))
 
     firing = next(change for change in told.transitions if change.labels["endpoint"] == "/query")
     at = ("--at", str(firing.window_end_ms))
