@@ -24,6 +24,7 @@ from local.install import install
 from local.kafka import EmbeddedKafka
 from local.security import Scram
 from local.tls import make_tls_files
+from tests.archive_log import scan
 from tests.dirty_log import dirty_log
 from tests.faults.story import KAFKA_MS, topics_on
 from tests.flow_process import FlowProcess, settings_for
@@ -171,6 +172,23 @@ def test_user_needs_the_rights_that_the_guarantees_list_and_no_others(
     assert codes == [0], output
     assert len(read_topic(kafka.client_options, topics.windows)) == 6
     assert len(read_topic(kafka.client_options, topics.dead_letter)) == 1
+
+
+def test_archive_needs_no_rights_but_to_read(secured: EmbeddedKafka, bob: dict[str, str], tmp_path: Path) -> None:
+    kafka, topics = topics_on(secured)
+    event = b'{"timestamp_ms": 1763900000000, "service": "a", "latency_ms": 1}'
+    produce(kafka.client_options, topics.events, [NewRecord(event, b"k", 0), NewRecord(b"{", b"k", 0)])
+    allow(
+        kafka.client_options,
+        (ResourceType.TOPIC, topics.events, ResourcePatternType.LITERAL, AclOperation.READ),
+        (ResourceType.GROUP, f"{topics.prefix}-group", ResourcePatternType.LITERAL, AclOperation.READ),
+    )
+    more = {"KAFKA__STOP_AT_END": "true", "ARCHIVE__PATH": str(tmp_path / "archive"), **as_settings(bob)}
+    flow = FlowProcess(settings_for(kafka, topics, **more), flow="flows.archive")
+    for _ in range(2):
+        codes, output = flow.run()
+        assert (codes, output) == ([0], "")
+        assert scan(tmp_path / "archive").collect().height == 1
 
 
 def test_flow_listens_on_nothing_but_its_page_on_the_loopback_address(kafka: KafkaCluster, topics: Topics) -> None:
