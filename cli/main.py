@@ -11,6 +11,7 @@ import typer
 from cli import config
 from cli.dlq import command as dlq
 from cli.explain import explain
+from cli.feedback import feedback
 from cli.replay.command import replay
 from cli.run import run
 from cli.status.command import status
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("status")(status)
 app.command("explain")(explain)
+app.command("feedback")(feedback)
 app.command("replay")(replay)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(config.app, name="config")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from flows.detection_settings import named
 from flows.setting_sources import Rule, SettingsError
 from flows.setting_types import Duration, Group, Switch, decimal, empty_is_unset, whole
+from flows.suppression_settings import MAINTENANCE_RULE, feedback, maintenance
 from operators.kernels.episodes import EpisodeConfig
 from operators.kernels.episodes.config import URL_FIELDS
 from operators.kernels.episodes.silence import MEMORY_GAPS
@@ -18,10 +20,14 @@ if TYPE_CHECKING:
     from flows.settings import Settings
 
 _USUAL: Final = EpisodeConfig()
+_NAMES: Final = {field.name for field in fields(EpisodeConfig)}
 
 _MOST_WINDOWS: Final = 1_000
 _MOST_OPENINGS: Final = 100
 
+BUDGET_RULE: Final = Rule("alerts a series a day from 0.001 to 1e+06")
+
+Budget = Annotated[float, *decimal(0.001, 1e6, "alerts a series a day")]
 Score = Annotated[float, *decimal(1, 100, "a score")]
 Span = Annotated[
     Duration | None, BeforeValidator(empty_is_unset), Rule("a whole number of milliseconds from 1 to 31622400000")
@@ -31,6 +37,14 @@ Link = Annotated[
     Field(min_length=1),
     Rule("a URL that may hold " + ", ".join(f"{{{field}}}" for field in sorted(URL_FIELDS)) + " to be filled in"),
 ]
+
+
+def _maintenance(value: str) -> str:
+    maintenance(value)
+    return value
+
+
+MaintenanceText = Annotated[str, AfterValidator(_maintenance), Rule(MAINTENANCE_RULE)]
 
 
 class AlertSettings(Group):
@@ -86,6 +100,25 @@ class AlertSettings(Group):
         default=_USUAL.silence_warmup_gaps,
         description="Gaps between requests that a service must have shown before its silence means something.",
     )
+    alerts_per_day: Annotated[Budget | None, BeforeValidator(empty_is_unset), BUDGET_RULE] = Field(
+        default=None,
+        description="Budget of alerts a series a day. Above it, anomalies need a higher score to open an alert, up to "
+        "`immediate_score`. Unset: no budget.",
+    )
+    false_discovery_ratio: Annotated[float, *decimal(0.0001, 1, "a part of the whole")] = Field(
+        default=_USUAL.false_discovery_ratio,
+        description="Of the anomalies that come up at one moment in one shard, the part that may be chance; it matters "
+        "from about a thousand series a shard on. 1: nobody asks.",
+    )
+    maintenance: Annotated[dict[str, MaintenanceText], Rule(MAINTENANCE_RULE)] = Field(
+        default_factory=dict,
+        description="Spans of event time, by a name of your own, in which no alert opens for the series that match.",
+    )
+    feedback_path: Annotated[str | None, BeforeValidator(empty_is_unset), Rule("the path of a file")] = Field(
+        default=None,
+        description="File of `tailmark feedback`, read at start: alerts that were no anomaly, and what is no worse, "
+        "stay closed. Every process of a cluster needs the same one. Unset: none.",
+    )
     runbook_url: Link = Field(
         default=_USUAL.runbook_url, description="Address of the runbook of an alert, in its annotations."
     )
@@ -103,7 +136,11 @@ def policy_of(settings: Settings) -> EpisodeConfig:
     """
     alerts, span = settings.alerts, settings.window
     usual = EpisodeConfig.for_windows(length_ms=span.length_ms, slide_ms=span.slide_ms)
-    given = {field.name: getattr(alerts, field.name, None) for field in fields(EpisodeConfig)}
+    given = {name: getattr(alerts, name) for name in type(alerts).model_fields if name in _NAMES}
+    given["surprise"] = settings.detection.surprise
+    given["maintenance"] = tuple(maintenance(text) for _, text in sorted(alerts.maintenance.items()))
+    if alerts.feedback_path is not None:
+        given["harmless"] = feedback(Path(alerts.feedback_path))
     try:
         return replace(usual, **{name: value for name, value in given.items() if value is not None})
     except ValueError as error:

@@ -12,7 +12,7 @@ from operators.kernels.episodes import EpisodeConfig, Episodes
 from operators.kernels.frames import ScoredFrame, Transition
 from operators.reporting import reported
 from operators.stateful import ShardLogic
-from operators.vitals import Vitals
+from operators.vitals import ShardVitals, Vitals
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,21 @@ class AlertFrame:
 class ShardEpisodes:
     """The episodes of one shard."""
 
-    def __init__(self, episodes: Episodes) -> None:
-        """Wrap episodes, new or resumed."""
+    def __init__(self, episodes: Episodes, vitals: ShardVitals) -> None:
+        """Wrap episodes, new or resumed.
+
+        Args:
+            episodes: The kernel.
+            vitals: Where anomalies that were held back are counted.
+        """
         self._episodes = episodes
+        self._vitals = vitals
 
     def step(self, frame: ScoredFrame) -> list[AlertFrame]:
         """Open, hold and resolve episodes; quiet shards say nothing."""
         transitions = self._episodes.step(frame)
+        for held in self._episodes.held_back():
+            self._vitals.held_back[held.reason] = self._vitals.held_back.get(held.reason, 0) + 1
         firing = self._episodes.firing()
         return [AlertFrame(frame.windows.window_end_ms, transitions, firing)] if transitions or firing else []
 
@@ -67,6 +75,7 @@ def alert(
     @reported
     def build(data: bytes | None) -> ShardLogic[ScoredFrame, AlertFrame]:
         episodes = Episodes(config) if data is None else Episodes.from_bytes(config, data)
-        return ShardLogic(ShardEpisodes(episodes), vitals.shard())
+        of_shard = vitals.shard()
+        return ShardLogic(ShardEpisodes(episodes, of_shard), of_shard)
 
     return op.stateful_batch("state", up, build)

@@ -55,12 +55,14 @@ class ShardVitals:
         series: How many series have windows; 0 in steps that don't count them.
         folded: How many times a new series was folded into `__overflow__`, once a pane.
         warming: How many series are too young to be judged; None in steps that judge none.
+        held_back: How many anomalies opened no alert, by the reason; empty in steps that open none.
     """
 
     snapshot_bytes: int = 0
     series: int = 0
     folded: int = 0
     warming: int | None = None
+    held_back: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

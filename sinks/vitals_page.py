@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from operators.kernels.episodes.suppression import REASONS
 from operators.vitals import EPOCH_BUCKETS_S
 
 if TYPE_CHECKING:
@@ -60,6 +61,12 @@ class VitalsCollector(Collector):
             yield GaugeMetricFamily(
                 "tailmark_series_warming", "Series that are too young to be judged.", value=sum(warming)
             )
+            held_back = CounterMetricFamily(
+                "tailmark_alerts_held_back", "Anomalies that opened no alert, by the reason.", labels=("reason",)
+            )
+            for reason in REASONS:
+                held_back.add_metric([reason], sum(shard.held_back.get(reason, 0) for shard in shards))
+            yield held_back
         yield CounterMetricFamily(
             "tailmark_folded_series",
             "New series folded into __overflow__ because there were too many, once a pane.",

@@ -13,7 +13,7 @@ from cli.config import toml_lines
 from flows.alert_settings import policy_of
 from flows.detection_settings import scoring_of
 from flows.settings import SettingsError, load_settings
-from operators.kernels.episodes import EpisodeConfig
+from operators.kernels.episodes import EpisodeConfig, Maintenance
 from operators.kernels.scoring import ScoringConfig
 from operators.kernels.scoring.novelty import Novelty
 from operators.kernels.scoring.protocol import WindowSpan
@@ -178,3 +178,28 @@ def test_settings_with_detectors_are_shown_as_they_can_be_read(tmp_path: Path) -
     settings = load_settings({"TAILMARK_CONFIG": str(path)})
     path.write_text("\n".join(toml_lines(settings)))
     assert load_settings({"TAILMARK_CONFIG": str(path)}) == settings
+
+
+def test_maintenance_is_a_pattern_and_two_times(tmp_path: Path) -> None:
+    path = tmp_path / "tailmark.toml"
+    path.write_text(
+        "[alerts]\nalerts_per_day = 0.5\n[alerts.maintenance]\n"
+        '"move" = "checkout|/pay* 2026-11-23T22:00Z/2026-11-24T02:00+01:00"\n'
+        '"all" = "* 1000/2000"\n'
+    )
+    policy = policy_of(load_settings({"TAILMARK_CONFIG": str(path)}))
+    assert policy.maintenance == (
+        Maintenance("*", 1000, 2000),
+        Maintenance("checkout|/pay*", 1_795_471_200_000, 1_795_482_000_000),
+    )
+    assert policy.alerts_per_day == 0.5
+
+
+@pytest.mark.parametrize("text", ["*", "* 5", "* 5/4", "* now/then", "1000/2000"])
+def test_maintenance_that_is_no_span_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"MAINTENANCE__ODD=.*: must be `PATTERN START/END`"):
+        load_settings({"TAILMARK_ALERTS__MAINTENANCE__ODD": text})
+
+
+def test_surprise_of_the_scores_is_known_to_the_alerts() -> None:
+    assert policy_of(load_settings({"TAILMARK_DETECTION__SURPRISE": "6"})).surprise == 6

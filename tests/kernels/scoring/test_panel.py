@@ -30,11 +30,11 @@ OURS = {
 }
 
 
-@pytest.mark.parametrize("check", laws.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check_law", laws.CHECKS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("name", OURS)
-def test_detector_of_ours_keeps_the_laws(name: str, check: Callable[..., None]) -> None:
+def test_detector_of_ours_keeps_the_laws(name: str, check_law: Callable[..., None]) -> None:
     factory, options = OURS[name]
-    check(factory, **options)
+    check_law(factory, **options)
 
 
 class Forgetful(Limits):
