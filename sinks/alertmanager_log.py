@@ -71,8 +71,16 @@ class AlertLog:
         self._complaints: set[str] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self.synced = False
-        """Whether all was read that had been there when this process started."""
+        self._synced = False
+
+    @property
+    def synced(self) -> bool:
+        """Whether all was read that had been there when this process started, and the reading goes on.
+
+        Nobody is told of alerts any more when it does not, so that it is noticed: on the page, deliveries stop.
+        """
+        alive = self._thread is not None and self._thread.is_alive()
+        return self._synced and (alive or self._stopping.is_set())
 
     def start(self) -> None:
         """Find out what is there already, and begin to read; to be called before the flow writes anything."""
@@ -151,8 +159,8 @@ class AlertLog:
                 self._unread.discard(_place(message))
             elif not error.retriable():
                 self._complain(redacted(error.str(), self._client))
-        if not self.synced and not self._unread:
-            self.synced = news = True
+        if not self._synced and not self._unread:
+            self._synced = news = True
         if news:
             self._changed()
 

@@ -18,9 +18,12 @@ def documents() -> dict[str, str]:
     Returns:
         What is in each file, by its name below `dashboards`.
     """
-    boards = {f"{module.UID}.json": module.build() for module in (service, pipeline, alerts)}
-    boards |= {f"runbooks/{board.build().title}.json": board for board in runbooks.build()}
-    return {name: JSONEncoder(sort_keys=True, indent=2).encode(board.build()) + "\n" for name, board in boards.items()}
+    boards = {f"{module.UID}.json": module.build().build() for module in (service, pipeline, alerts)}
+    boards |= {f"runbooks/{board.title}.json": board for board in (one.build() for one in runbooks.build())}
+    for board in boards.values():
+        for number, panel in enumerate(board.panels or [], 1):
+            panel.id_val = number  # or Grafana would choose, and links to a panel would not last
+    return {name: JSONEncoder(sort_keys=True, indent=2).encode(board) + "\n" for name, board in boards.items()}
 
 
 def main() -> None:

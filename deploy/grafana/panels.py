@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, statetimeline, table, text, timeseries
 from grafana_foundation_sdk.models.common import LegendDisplayMode, LegendPlacement, TooltipDisplayMode, VisibilityMode
 from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
     DataSourceRef,
     DynamicConfigValue,
     Threshold,
@@ -205,6 +206,7 @@ def new(title: str, uid: str, description: str) -> dashboard.Dashboard:
         .tags(["tailmark"])
         .timezone("utc")
         .refresh("10s")
+        .tooltip(DashboardCursorSync.CROSSHAIR)
         .time("now-1h", "now")
         .with_variable(dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
     )

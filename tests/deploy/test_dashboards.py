@@ -64,6 +64,7 @@ def test_every_panel_says_what_it_shows_and_asks_the_chosen_prometheus() -> None
     for board in BOARDS.values():
         graphs = [panel for panel in panels(board) if panel["type"] != "row"]
         assert len(graphs) > 8
+        assert len({panel["id"] for panel in panels(board)}) == len(list(panels(board)))
         for panel in graphs:
             assert panel["title"]
             assert panel["description"].endswith((".", "?")), panel["title"]
