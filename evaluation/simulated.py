@@ -33,6 +33,9 @@ def simulated(
     *,
     seed: Annotated[list[int] | None, typer.Option(help="Seed of a world; may be given again. 101 and 102.")] = None,
     duration: Annotated[str, typer.Option(help="Event time of each recording, such as 90m or 30h.")] = "3h",
+    warm_up: Annotated[
+        str, typer.Option(help="Beginning of each that is not judged; Grafana's rules want 26h.")
+    ] = "0h",
     incidents_per_hour: Annotated[float, typer.Option(min=0.1, help="Of the random recordings, about.")] = 12.0,
     rate: Annotated[float, typer.Option(min=1.0, help="Events per second of event time, a day's average.")] = 240.0,
     as_json: Annotated[bool, typer.Option("--json", help="Figures for programs.")] = False,
@@ -47,15 +50,22 @@ def simulated(
     is needed: everything is a function of the seed and of the settings for windows, detection and alerts.
     """
     seeds = tuple(dict.fromkeys(seed or _DEFAULT_SEEDS))
-    duration_ms, settings = _duration_ms(duration), _settings()
+    warm_up_ms, settings = _span_ms("--warm-up", warm_up), _settings()
+    duration_ms = _duration_ms(duration, warm_up_ms)
     if (series is None) != (plot is None):
         _fail("`--plot` and `--series` need each other, or it isn't known what to draw, or where to")
     chosen = [
-        plans(one, duration_ms=duration_ms, incidents_per_hour=incidents_per_hour, rate_per_s=rate)
+        plans(
+            one,
+            duration_ms=duration_ms,
+            incidents_per_hour=incidents_per_hour,
+            rate_per_s=rate,
+            warm_up_ms=warm_up_ms,
+        )
         for one in (*seeds, max(seeds) + 1)
     ]
     *judged, training = chosen
-    with _progress(sum(len(one) for one in judged) + 1, duration_ms, settings) as play:
+    with _progress(sum(len(one) for one in judged) + 1, duration_ms, settings, warm_up_ms) as play:
         recordings = [{name: play(f"seed {plan.seed}, {name}", plan) for name, plan in one.items()} for one in judged]
         other = play(f"seed {training['random'].seed}, for the threshold", training["random"])
     if series is not None and plot is not None:
@@ -67,7 +77,8 @@ def simulated(
         typer.echo(json.dumps(data, indent=2))
         return
     events = sum(run.events for one in recordings for run in one.values())
-    typer.echo(f"seeds {', '.join(map(str, seeds))}: {_hours(recordings):g} hours, {events:,} events\n")
+    judged_of = f"{_hours(recordings):g} hours judged" + (f", each after {warm_up}" if warm_up_ms else "")
+    typer.echo(f"seeds {', '.join(map(str, seeds))}: {events:,} events, {judged_of}\n")
     for line in simulated_report.render(compared):
         typer.echo(line)
     for line in simulated_report.shortcomings(recordings):
@@ -79,13 +90,19 @@ def simulated(
     )
 
 
-def _duration_ms(text: str) -> int:
-    found = re.fullmatch(r"(\d+)([mh])", text.strip())
-    milliseconds = int(found[1]) * _UNIT_MS[found[2]] if found else 0
-    if milliseconds < _SHORTEST_MS:
-        least = f"at least {_SHORTEST_MS // _UNIT_MS['m']}m"
-        _fail(f"`--duration` must be {least}, or nothing happens in it; got {text!r}")
+def _duration_ms(text: str, warm_up_ms: int) -> int:
+    milliseconds = _span_ms("--duration", text)
+    if milliseconds - warm_up_ms < _SHORTEST_MS:
+        least = f"{_SHORTEST_MS // _UNIT_MS['m']}m"
+        _fail(f"`--duration` must be at least {least} more than the warm-up, or nothing happens in it; got {text!r}")
     return milliseconds
+
+
+def _span_ms(option: str, text: str) -> int:
+    found = re.fullmatch(r"(\d+)([mh])", text.strip())
+    if found is None:
+        _fail(f"`{option}` must be a number with m or h, such as 90m; got {text!r}")
+    return int(found[1]) * _UNIT_MS[found[2]]
 
 
 def _draw(recording: Run, name: str, path: Path) -> None:
@@ -120,7 +137,7 @@ def _hours(recordings: list[dict[str, Run]]) -> float:
 
 
 @contextmanager
-def _progress(runs: int, duration_ms: int, settings: Settings) -> Iterator[Callable[[str, Plan], Run]]:
+def _progress(runs: int, duration_ms: int, settings: Settings, warm_up_ms: int) -> Iterator[Callable[[str, Plan], Run]]:
     """Show how far the recordings are, on a terminal; give the function that plays one."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -135,6 +152,7 @@ def _progress(runs: int, duration_ms: int, settings: Settings) -> Iterator[Calla
             return run(
                 plan,
                 settings,
+                warm_up_ms=warm_up_ms,
                 on_progress=lambda at_ms: progress.update(task, completed=before + at_ms - plan.start_ms),
             )
 

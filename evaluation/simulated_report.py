@@ -130,6 +130,7 @@ def choose_thresholds(run: Run) -> Thresholds:
 def figures(name: str, runs: Sequence[tuple[str, Run]], told: Sequence[Sequence[Alert]]) -> Figures:
     """Judge somebody's alerts on some recordings."""
     judged = [(kind, run, run.judge(alerts)) for (kind, run), alerts in zip(runs, told, strict=True)]
+    told = [run.heard(alerts) for (_, run), alerts in zip(runs, told, strict=True)]
     outcomes = [
         (run, outcome)
         for kind, run, judgement in judged

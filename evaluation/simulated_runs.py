@@ -38,39 +38,51 @@ SHIFT_FACTOR: Final = 2.5
 _SHIFT_EVERY_MS: Final = 1_200_000
 _SURGE_EVERY_MS: Final = 900_000
 _SURGE_MS: Final = 420_000
-_BEGIN_MS: Final = 1_800_000
+_CALM_MS: Final = 1_800_000
 _ROOM_MS: Final = 600_000
 _LATEST_MS: Final = 120_000
 """No event of the simulator is later than this."""
 
 
-class Deployments(Plan):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episodic(Plan):
+    """A plan with a story of its own, told again and again after a calm beginning.
+
+    Attributes:
+        calm_ms: How long nothing happens at first.
+    """
+
+    calm_ms: int = _CALM_MS
+
+    def times(self, every_ms: int) -> range:
+        """Give times after the calm, with some room before the end."""
+        return range(self.start_ms + self.calm_ms, self.start_ms + (self.duration_ms or 0) - _ROOM_MS, every_ms)
+
+
+class Deployments(Episodic):
     """A world in which one service after the other gets slower and stays so, as after a deployment nobody reverts."""
 
     def incidents(self, world: World) -> Iterator[happening.Incident]:
-        """Give the shifts, each on a service of its own, from the first half hour on, to the end of the recording."""
+        """Give the shifts, each on a service of its own, to the end of the recording."""
         end_ms = self.start_ms + (self.duration_ms or 0)
-        for service, start_ms in zip(world.services, _every(self, _SHIFT_EVERY_MS), strict=False):
+        for service, start_ms in zip(world.services, self.times(_SHIFT_EVERY_MS), strict=False):
             yield LatencyStep(start_ms=start_ms, end_ms=end_ms, services=(service,), factor=SHIFT_FACTOR)
 
 
-class Surges(Plan):
+class Surges(Episodic):
     """A world that has more requests now and then, and bears them well: nobody should be woken."""
 
     def incidents(self, world: World) -> Iterator[happening.Incident]:
         """Give surges as strong as those of the random scenario, which has few of them: they need all services."""
         rng = np.random.default_rng([self.seed, 0x5066E])
-        for start_ms in _every(self, _SURGE_EVERY_MS):
+        for start_ms in self.times(_SURGE_EVERY_MS):
             factor = round(float(rng.uniform(1.3, 1.8)), 2)
             yield Surge(start_ms=start_ms, end_ms=start_ms + _SURGE_MS, services=world.services, factor=factor)
 
 
-def _every(plan: Plan, step_ms: int) -> range:
-    """Give times from the first half hour on, with some room before the end."""
-    return range(plan.start_ms + _BEGIN_MS, plan.start_ms + (plan.duration_ms or 0) - _ROOM_MS, step_ms)
-
-
-def plans(seed: int, *, duration_ms: int, incidents_per_hour: float, rate_per_s: float) -> dict[str, Plan]:
+def plans(
+    seed: int, *, duration_ms: int, incidents_per_hour: float, rate_per_s: float, warm_up_ms: int = 0
+) -> dict[str, Plan]:
     """Plan the recordings of one seed: incidents at random, surges alone, and shifts that last.
 
     Args:
@@ -78,12 +90,14 @@ def plans(seed: int, *, duration_ms: int, incidents_per_hour: float, rate_per_s:
         duration_ms: Length of each.
         incidents_per_hour: Of the random one, about: a service that had an incident rests before the next.
         rate_per_s: Events per second.
+        warm_up_ms: How much of the beginning is not judged; surges and shifts wait for its end.
     """
-    both: dict[str, Any] = {"start_ms": START_MS, "duration_ms": duration_ms, "rate_per_s": rate_per_s}
+    both: dict[str, Any] = {"start_ms": START_MS, "duration_ms": duration_ms, "rate_per_s": rate_per_s, "seed": seed}
+    calm_ms = max(_CALM_MS, warm_up_ms)
     return {
-        "random": Plan(seed=seed, scenario="random", incidents_per_hour=incidents_per_hour, **both),
-        "surges": Surges(seed=seed, **both),
-        "deployments": Deployments(seed=seed, **both),
+        "random": Plan(scenario="random", incidents_per_hour=incidents_per_hour, **both),
+        "surges": Surges(calm_ms=calm_ms, **both),
+        "deployments": Deployments(calm_ms=calm_ms, **both),
     }
 
 
@@ -98,6 +112,7 @@ class Run:
         transitions: What went to the alerts topic.
         slide_ms: Time between window ends.
         length_ms: Length of a window.
+        warm_up_ms: How much of the beginning is not judged.
         events: How many events there were.
     """
 
@@ -107,12 +122,13 @@ class Run:
     transitions: tuple[Transition, ...]
     slide_ms: int
     length_ms: int
+    warm_up_ms: int
     events: int
 
     @property
     def hours(self) -> float:
-        """Length of the recording."""
-        return (self.plan.duration_ms or 0) / 3_600_000
+        """Length of what is judged."""
+        return ((self.plan.duration_ms or 0) - self.warm_up_ms) / 3_600_000
 
     @property
     def alerts(self) -> list[Alert]:
@@ -120,18 +136,35 @@ class Run:
         return alerts_of(self.transitions)
 
     def judge(self, alerts: Iterable[Alert]) -> Judgement:
-        """Judge the flow's alerts, or those of somebody else on the same recording."""
+        """Judge the flow's alerts, or those of somebody else on the same recording, after the warm-up."""
         now_ms = self.plan.start_ms + (self.plan.duration_ms or 0)
         grace_ms = grace_after(length_ms=self.length_ms, slide_ms=self.slide_ms)
-        return judge(self.incidents, alerts, now_ms=now_ms, grace_ms=grace_ms)
+        whole = judge(self.incidents, alerts, now_ms=now_ms, grace_ms=grace_ms)
+        return replace(
+            whole,
+            outcomes=tuple(one for one in whole.outcomes if one.incident.start_ms >= self.judged_from_ms),
+            false_alerts=tuple(self.heard(whole.false_alerts)),
+        )
+
+    def heard(self, alerts: Iterable[Alert]) -> list[Alert]:
+        """Keep the alerts that fired after the warm-up."""
+        return [alert for alert in alerts if alert.fired_ms > self.judged_from_ms]
+
+    @property
+    def judged_from_ms(self) -> int:
+        """Event time at which the warm-up ends."""
+        return self.plan.start_ms + self.warm_up_ms
 
 
-def run(plan: Plan, settings: Settings, *, on_progress: Callable[[int], None] = lambda _: None) -> Run:
+def run(
+    plan: Plan, settings: Settings, *, warm_up_ms: int = 0, on_progress: Callable[[int], None] = lambda _: None
+) -> Run:
     """Record a world and run it through the flow.
 
     Args:
         plan: What to record; it must have an end.
         settings: Of the flow.
+        warm_up_ms: How much of the beginning is not to be judged.
         on_progress: Told the event time that is reached, in milliseconds.
     """
     out = run_flow(batches_of(plan, on_progress), partitions=PARTITIONS, settings=settings)
@@ -142,6 +175,7 @@ def run(plan: Plan, settings: Settings, *, on_progress: Callable[[int], None] = 
         transitions=tuple(out.transitions),
         slide_ms=settings.window.slide_ms,
         length_ms=settings.window.length_ms,
+        warm_up_ms=warm_up_ms,
         events=out.vitals.events["accepted"],
     )
 
