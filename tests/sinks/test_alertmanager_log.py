@@ -139,3 +139,4 @@ def test_reader_that_has_died_knows_nothing_any_more(
     episodes.take = broken  # type: ignore[method-assign]
     produce(kafka.client_options, topics.alerts, [transition(record("firing", "cart", now_ms()), now_ms())])
     until(lambda: not log.synced, lambda: "its end was not noticed")
+    assert told(episodes) == {}
