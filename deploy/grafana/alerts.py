@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from grafana_foundation_sdk.builders import dashboard
 
-from deploy.grafana.panels import THIRD, Query, choice, graph, new, number, rows, timeline
+from deploy.grafana.panels import THIRD, WHOLE, Query, choice, graph, new, number, rows, timeline
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders.timeseries import Panel
@@ -70,6 +70,11 @@ def _review() -> list[AnyPanel]:
         graph(
             "Highest scores", "From 1 on a window is anomalous: how far above were those that paged?",
             [Query(f"max by (service, signal) (tailmark_anomaly_score{{{_OF}}})", "{{service}} {{signal}}")],
+        ),
+        graph(
+            "Held back", "Anomalies that opened no alert: maintenance, feedback, the budget, or too many at once.",
+            [Query("sum by (reason) (increase(tailmark_alerts_held_back_total[$__rate_interval]))", "{{reason}}")],
+            span=WHOLE,
         ),
     ]  # fmt: skip
 

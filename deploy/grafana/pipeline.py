@@ -131,8 +131,9 @@ def _state() -> list[Panel]:
             [Query(f"sum by (job) (tailmark_snapshot_bytes{{{_JOB}}})", "{{job}}")], unit="bytes",
         ),
         graph(
-            "Series", "Series with state, and new ones that were folded because there were too many.",
+            "Series", "Those with state, those too young to be judged, and new ones folded as there were too many.",
             [Query(f"sum by (job) (tailmark_series{{{_JOB}}})", "{{job}}"),
+             Query(f"sum by (job) (tailmark_series_warming{{{_JOB}}})", "{{job}} warming"),
              Query(
                  f"sum by (job) (increase(tailmark_folded_series_total{{{_JOB}}}[$__rate_interval]))",
                  "{{job}} folded",
