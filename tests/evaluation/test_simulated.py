@@ -44,7 +44,9 @@ def alert(service: str, fired_s: int, resolved_s: int | None, endpoint: str = "/
 @pytest.mark.slow
 def test_flow_finds_incidents_and_lets_surges_pass(tmp_path: Path) -> None:
     drawn = ["--series", "search/query", "--plot", str(tmp_path / "query.svg")]
-    result = CliRunner().invoke(app, ["simulated", "--seed", "5", "--duration", "90m", "--json", *drawn])
+    result = CliRunner().invoke(
+        app, ["simulated", "--seed", "5", "--duration", "75m", "--rate", "120", "--json", *drawn]
+    )
     assert result.exit_code == 0, result.output
     assert "search /query" in (tmp_path / "query.svg").read_text()
     told = json.loads(result.stdout)
