@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PARTS: Final = (
-    "throughput", "series", "garbage", "idle", "latency", "stages", "recovery", "growth", "commits", "archive"
+    "throughput", "series", "garbage", "idle", "latency", "stages", "recovery", "growth", "commits", "archive", "bridge"
 )  # fmt: skip
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -58,7 +58,8 @@ def _slowest(events: Sequence[Event], columns: EventColumns) -> tuple[NDArray[np
     """Find the slowest traced event of each series and pane; see `Traits`."""
     # A plain `Event` has no such field, and a producer may have put anything into it.
     ids = [getattr(event, "trace_id", None) for event in events]
-    rows = np.array([row for row, name in enumerate(ids) if is_trace_id(name)], np.int64)
+    fit = [row for row, name in enumerate(ids) if type(name) is str and 0 < len(name) <= LONGEST_TRACE_ID]
+    rows = np.array(fit, np.int64)
     if not len(rows):
         return np.zeros((4, 0), np.int64), []
     code, pane, latency_us = columns.code[rows], columns.pane[rows], columns.latency_us[rows]
@@ -75,8 +76,3 @@ def _slowest(events: Sequence[Event], columns: EventColumns) -> tuple[NDArray[np
     at_ms = np.array([best[number][0] for number in range(len(starts))], np.int64)
     slowest = np.stack([code[starts], pane[starts], latency_us[starts], at_ms])
     return slowest, [best[number][1] for number in range(len(starts))]
-
-
-def is_trace_id(value: object) -> bool:
-    """Tell whether a value can stand in an exemplar."""
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_TRACE_ID

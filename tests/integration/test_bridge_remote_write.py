@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cli.supervised import FIRST_SNAPSHOT, STARTED, Supervised
 from tests.dirty_log import START_MS, Log, dirty_log, event
 from tests.flow_process import FlowProcess, settings_for
 from tests.integration.bridge_log import TRACED_EVERY, publish, traced
@@ -247,6 +248,27 @@ def test_receiver_that_is_away_costs_nothing_and_the_flow_can_be_stopped_meanwhi
         codes, said = flow.wait()
     assert codes == [0], said
     assert_equals_oracle(server, oracle)
+
+
+def test_supervised_cluster_is_left_alone_while_the_receiver_is_away(
+    kafka: KafkaCluster, topics: Topics, tmp_path: Path, server: PrometheusServer
+) -> None:
+    server.stop()
+    log, oracle = dirty_log(35, partitions=4, records=2000, span_ms=SPAN_MS), TallyOracle()
+    publish(kafka, topics, [values[:250] for values in log], oracle)
+    recovery = tmp_path / "recovery"
+    env = env_for(kafka, topics, server, WINDOW__IDLE_AFTER_MS="500", PROMETHEUS__REMOTE_WRITE_MAX_PAUSE_MS="200")
+    with Supervised(env, recovery, ("--processes", "2", "--stall-after", "4"), "bridge") as cluster:
+        cluster.until_said(FIRST_SNAPSHOT)
+        eventually(lambda: samples_on(page_of(env), "tailmark_remote_write_retries_total") > 60)
+        assert len(cluster.said(STARTED)) == 1
+        assert cluster.stop() == 0, cluster.lines
+    server.start()
+    publish(kafka, topics, [values[250:] for values in log], oracle)
+    with Supervised(env | {"TAILMARK_KAFKA__STOP_AT_END": "true"}, recovery, flow="bridge") as cluster:
+        assert cluster.wait() == 0, cluster.lines
+    accepted = sum(oracle.codes().values())
+    assert 0.9 * accepted < sum(server.query("telemetry_requests_total", end_of(oracle)).values()) <= accepted
 
 
 def test_full_queue_makes_the_flow_read_no_further_until_the_receiver_is_back(
