@@ -102,11 +102,13 @@ class Alertmanager:
     Attributes:
         directory: For its configuration and its memory.
         config: Its configuration.
+        web: Its configuration of TLS and users; None for neither.
         port: Where it listens.
     """
 
     directory: Path
     config: str
+    web: dict[str, Any] | None = None
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -114,16 +116,21 @@ class Alertmanager:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> Alertmanager:
+    def start(self, *, ready: bool = True) -> Alertmanager:
+        """Start it, and wait until it is ready."""
         self.directory.mkdir(exist_ok=True)
         file = self.directory / "alertmanager.yml"
         file.write_text(self.config)
         assert BINARY is not None
         command = [BINARY, f"--config.file={file}", f"--storage.path={self.directory / 'data'}"]
         command += [f"--web.listen-address=127.0.0.1:{self.port}", "--cluster.listen-address="]
+        if self.web is not None:
+            (self.directory / "web.yml").write_text(json.dumps(self.web))
+            command.append(f"--web.config.file={self.directory / 'web.yml'}")
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        until(self._is_ready, (self.directory / "log").read_text)
+        if ready:
+            until(self._is_ready, (self.directory / "log").read_text)
         return self
 
     def stop(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 pytestmark = NEEDS_ALERTMANAGER
 
 RESEND_S = 1.0
+PASSWORD_HASH = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
+"""What bcrypt makes of `U*U`: one of its published test vectors."""
 
 
 def now_ms() -> int:
@@ -208,6 +212,43 @@ def test_prefix_query_and_credentials_are_sent_as_they_are_set() -> None:
         ("/am/api/v2/alerts?tenant=a", "Basic bWU6c2U6Y3JldA=="),
         ("/api/v2/alerts", "Bearer token"),
     ]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_replica_behind_tls_and_a_password_takes_alerts_of_those_who_have_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = ["openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-keyout", key, "-out", certificate]
+    made += ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(made, check=True, capture_output=True)
+    web = {
+        "tls_server_config": {"cert_file": str(certificate), "key_file": str(key)},
+        "basic_auth_users": {"me": PASSWORD_HASH},
+    }
+    guarded = Alertmanager(tmp_path / "guarded", CONFIG.format(url="http://127.0.0.1:1/"), web=web).start(ready=False)
+    address = f"127.0.0.1:{guarded.port}"
+
+    def post(user: str) -> None:
+        Endpoint(f"https://{user}@{address}", 5.0).post([])
+
+    def answers() -> bool:
+        try:
+            post("me:U%2AU")
+        except UnreachableError:
+            return False
+        return True
+
+    try:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        until(answers, (guarded.directory / "log").read_text)
+        with pytest.raises(RefusedError, match="401"):
+            post("me:wrong")
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with pytest.raises(UnreachableError, match="certificate verify failed"):
+            post("me:U%2AU")
+    finally:
+        guarded.stop()
 
 
 def test_alerts_of_long_ago_are_believed_once_what_was_read_is_through_the_flow() -> None:
