@@ -164,6 +164,6 @@ def _time(stamp_ms: int | None) -> str:
     if stamp_ms is None:
         return ""
     try:
-        return datetime.fromtimestamp(stamp_ms / _MS_PER_S, UTC).isoformat(sep=" ", timespec="seconds")
+        return datetime.fromtimestamp(stamp_ms / _MS_PER_S, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
         return str(stamp_ms)
