@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -179,6 +180,24 @@ def test_episodes_of_a_backlog_that_are_over_ring_no_telephone(
     )
     assert telephone.pages == []
     assert alertmanager.alerts() == []
+
+
+def test_alert_of_a_backlog_that_is_still_open_rings_when_the_flow_has_caught_up(
+    kafka: KafkaCluster,
+    topics: Topics,
+    telephone: Telephone,
+    make_alertmanager: Callable[..., Alertmanager],
+    start: Callable[..., FlowProcess],
+) -> None:
+    alertmanager = make_alertmanager().start()
+    shop = Shop(kafka, topics, age_ms=3_600_000)
+    shop.open_until(ILL_PANES.stop)
+    flow = start(alertmanager.url)
+    [page] = telephone.wait_for("firing")
+    assert page.starts_at_ms < time.time() * 1_000 - 3_000_000
+    assert number_on_page(flow, "tailmark_alertmanager_held_alerts") == 0
+    shop.open_until(OVER_BY_PANE)
+    telephone.wait_for("firing", "resolved")
 
 
 def test_alert_that_keeps_coming_back_is_held_as_one(
