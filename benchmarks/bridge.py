@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -21,12 +23,15 @@ if TYPE_CHECKING:
     from benchmarks.processes import Usage
 
 FLOW: Final = "flows.bridge"
-WIDE: Final = Load(name="10,000 series", events=1_000_000, rate_per_s=20_000, services=200, endpoints=50)
+WIDE: Final = Load(name="wide", events=1_000_000, rate_per_s=20_000, services=200, endpoints=50)
 PAGE_TARGET_S: Final = 0.5
 LINES_OF_SERIES: Final = 21
+EVENTS_OF_SERIES: Final = 30
+"""Fewer, and not every series would be on the page."""
 
 _SERIES_SHARE: Final = 0.95
 _TRIES_S: Final = 120.0
+_AS_PROMETHEUS: Final = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
 _LAG: Final = b"tailmark_lag_events{"
 
 
@@ -75,7 +80,8 @@ def costs(bench: Bench) -> list[Figure]:
 def pages(bench: Bench) -> list[Figure]:
     """Scrape a page of 10,000 series while the flow reads, and when it has read everything."""
     bench.say("bridge: publishing events of 10,000 series")
-    events = publish(bench.cluster, bench.scaled(WIDE))
+    load = bench.scaled(WIDE)
+    events = publish(bench.cluster, replace(load, events=max(load.events, EVENTS_OF_SERIES * load.series)))
     flow, port = FlowRun(bench.cluster, events.topic, flow=FLOW), free_port()
     child = Child(
         ["-m", "bytewax.run", FLOW, "-r", str(flow.recovery), "-s", "10", "-b", "0"],
@@ -114,12 +120,13 @@ def scraped(port: int, child: Child, events: Published) -> tuple[list[float], li
             raise BenchmarkError(f"the page had {lines} lines after {_TRIES_S:.0f} s, not those of all series")
         began_s = time.perf_counter()
         try:
-            with urlopen(Request(f"http://127.0.0.1:{port}/metrics"), timeout=30) as answer:
-                page = answer.read()
+            with urlopen(Request(f"http://127.0.0.1:{port}/metrics", headers=_AS_PROMETHEUS), timeout=30) as answer:
+                squeezed = answer.read()
         except (URLError, OSError):
             time.sleep(0.05)
             continue
         took_s = time.perf_counter() - began_s
+        page = gzip.decompress(squeezed)
         lines = page.count(b"\n")
         lags = [float(line.split()[-1]) for line in page.splitlines() if line.startswith(_LAG)]
         if lines >= whole:
