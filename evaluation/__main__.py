@@ -56,7 +56,9 @@ def report_on(
     """Tell what the alerts are worth on labelled files."""
     found = _read(source)
     spans = _spans(found, labels)
-    chosen = [recording for recording in found if recording.name in spans]
+    chosen = [recording for recording in found if recording.name in spans and len(recording.value)]
+    if not chosen:
+        raise _refusal("every labelled file is empty, so nothing can be judged")
     given = [recording.score for recording in chosen if recording.score is not None]
     if len(given) == len(chosen):
         scores, us_per_row, name = given, None, "as scored"
@@ -92,7 +94,7 @@ def _score(found: list[recordings.Recording], name: str) -> tuple[list[NDArray[n
     start = time.process_time()
     scores = DETECTORS[name]().score(found)
     seconds = time.process_time() - start
-    return scores, seconds / sum(len(one.value) for one in found) * 1e6
+    return scores, seconds / max(sum(len(one.value) for one in found), 1) * 1e6
 
 
 def _refusal(reason: object) -> typer.Exit:

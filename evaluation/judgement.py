@@ -34,7 +34,7 @@ class Labelled:
     @property
     def days(self) -> float:
         """Length of the recording."""
-        return float(self.recording.time_s[-1] - self.recording.time_s[0]) / _DAY_S
+        return float(np.ptp(self.recording.time_s)) / _DAY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,9 @@ def _on_grid(one: Labelled, detected: NDArray[np.bool_]) -> tuple[NDArray[np.boo
     time_s = one.recording.time_s
     steps = np.diff(time_s)
     step_s = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1.0
-    place = np.round((time_s - time_s[0]) / step_s).astype(np.int64)
+    # Rows may go back in time, and a gap of years needs no more empty rows than one that a run can't reach across.
+    apart_s = np.clip(steps, 0, 10 * _DELAY_ROWS * step_s)
+    place = np.round(np.concatenate(([0], np.cumsum(apart_s))) / step_s).astype(np.int64)
     labelled_rows = np.zeros(len(time_s), bool)
     for start_s, end_s in one.spans:
         labelled_rows |= (time_s >= start_s) & (time_s <= end_s)

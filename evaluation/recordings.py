@@ -6,13 +6,14 @@ import csv
 import gzip
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal, TextIO, cast
 
 import numpy as np
 
+from evaluation.csv_table import number, seconds, table_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -21,7 +22,7 @@ _SUFFIXES: Final = (".csv", ".csv.gz")
 
 
 class RecordingError(ValueError):
-    """A file that is no recording: no rows, no `timestamp` or `value` column, or a cell that can't be read."""
+    """A file that is no recording: no `timestamp` or `value` column, or a cell that can't be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,37 +62,39 @@ def read(path: Path, name: str) -> Recording:
     """Read one file.
 
     Args:
-        path: A CSV file, perhaps compressed, with the columns `timestamp` (ISO or seconds since the epoch) and `value`.
+        path: A CSV file, perhaps compressed, with columns `timestamp` and `value`, see `csv_table`; it may be empty.
         name: What to call it.
 
     Raises:
         RecordingError: It is not such a file.
     """
     with _open(path, "rt") as lines:
-        reader = csv.DictReader(lines)
-        if not {"timestamp", "value"} <= set(reader.fieldnames or ()):
-            raise RecordingError(f"`{path}` must have the columns `timestamp` and `value`; it has {reader.fieldnames}")
-        rows = list(reader)
-    if not rows:
-        raise RecordingError(f"`{path}` has no rows, so it can't be scored")
+        names, rows = table_of(lines)
+    if names and not {"timestamp", "value"} <= set(names):
+        raise RecordingError(f"`{path}` must have the columns `timestamp` and `value`; it has {names}")
     timestamp = [row["timestamp"] for row in rows]
-    try:
-        time_s = np.array([seconds(text) for text in timestamp])
-        value = np.array([float(row["value"] or "nan") for row in rows])
-        label = np.array([float(row["label"]) > 0 for row in rows]) if "label" in rows[0] else None
-        score = np.array([float(row["score"]) for row in rows]) if "score" in rows[0] else None
-    except (ValueError, TypeError) as error:
-        raise RecordingError(f"`{path}` has a cell that can't be read: {error}") from error
-    return Recording(name, timestamp, time_s, value, label, score)
+    return Recording(
+        name,
+        timestamp,
+        _column(path, rows, "timestamp", seconds),
+        _column(path, rows, "value", number),
+        _column(path, rows, "label", number) > 0 if "label" in names else None,
+        _column(path, rows, "score", number) if "score" in names else None,
+    )
 
 
-def seconds(text: str) -> float:
-    """Read a timestamp: seconds since the epoch or ISO 8601; without a zone it is taken as UTC."""
-    try:
-        return float(text)
-    except ValueError:
-        moment = datetime.fromisoformat(text.strip())
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+def _column(
+    path: Path, rows: list[dict[str, str]], name: str, read_cell: Callable[[str], float]
+) -> NDArray[np.float64]:
+    values = np.empty(len(rows))
+    for place, row in enumerate(rows):
+        try:
+            values[place] = read_cell(row[name])
+        except (ValueError, OverflowError) as error:
+            raise RecordingError(
+                f"`{path}` has a cell that can't be read: `{name}` of row {place + 1}: {error}"
+            ) from error
+    return values
 
 
 def write_scored(path: Path, recording: Recording, score: NDArray[np.float64], alert: NDArray[np.bool_]) -> None:
@@ -134,6 +137,8 @@ def spans_of(recording: Recording) -> list[tuple[float, float]]:
 
 
 def _open(path: Path, mode: Literal["rt", "wt"]) -> TextIO:
+    # A mark of byte order is read over and never written; what is no UTF-8 stands in cells that nobody reads.
+    encoding, errors = ("utf-8-sig", "replace") if mode == "rt" else ("utf-8", "strict")
     if path.suffix == ".gz":
-        return cast("TextIO", gzip.open(path, mode, newline=""))
-    return cast("TextIO", path.open(mode, newline=""))
+        return cast("TextIO", gzip.open(path, mode, newline="", encoding=encoding, errors=errors))
+    return cast("TextIO", path.open(mode, newline="", encoding=encoding, errors=errors))

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 BUDGETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Alerts a series a day."""
 
+JUDGED_BUDGET: Final = 0.5
+"""Alerts a series a day that a person can bear, at which the halves are compared."""
+
 SHIPPED_THRESHOLD: Final = 1.0
 _CANDIDATES: Final = 60
 _HALVES: Final = 2
@@ -48,6 +51,7 @@ def render(name: str, series: Sequence[Labelled], us_per_row: float | None) -> I
     for budget in BUDGETS:
         for label, chosen in ((f"{name}, {budget:g} a day", series), ("  by chance", chance)):
             yield _worth_row(label, chosen, worth_at_budget(chosen, budget).threshold)
+    yield from _render_halves(series)
     fitted = fitted_on_other_half(series, delay_f1)
     yield f"delay-7 F1 at the threshold fitted on the other half: {fitted:.3f}"
 
@@ -61,6 +65,20 @@ def _render_nab(series: Sequence[Labelled], chance: Sequence[Labelled]) -> Itera
         rate = worth_at(series, SHIPPED_THRESHOLD).alerts_per_day
         guessed = nab_score(chance, worth_at_budget(chance, rate).threshold, profile=profile)
         yield f"{profile.name:24}{shipped:>10.1f}{fitted:>12.1f}{guessed:>12.1f}"
+
+
+def _render_halves(series: Sequence[Labelled]) -> Iterator[str]:
+    """Judge each half alone: whoever tunes looks at the first only, and may believe the second."""
+    yield ""
+    at = f"at {JUDGED_BUDGET:g} a day"
+    yield f"{'half':24}{'series':>10}{'NAB':>8}{'F1':>8}{'recall':>8}{'precision':>10}  {at}"
+    for name, half in (("to develop with", series[::2]), ("held out", series[1::2])):
+        if not half:
+            continue
+        worth = worth_at_budget(half, JUDGED_BUDGET)
+        score = nab_score(half, SHIPPED_THRESHOLD, profile=nab.PROFILES[0])
+        f1 = delay_f1(half, SHIPPED_THRESHOLD)
+        yield f"{name:24}{len(half):>10}{score:>8.1f}{f1:>8.3f}{worth.recall:>8.2f}{worth.precision:>10.2f}"
 
 
 def nab_score(series: Sequence[Labelled], threshold: float, *, profile: nab.Profile) -> float:
@@ -97,7 +115,7 @@ def _candidates(series: Sequence[Labelled]) -> list[float]:
     """Return thresholds to choose from: from many alerts to nearly none, evenly by the share of rows above them."""
     scores = np.concatenate([one.score for one in series])
     shares = np.geomspace(0.05, 1e-5, _CANDIDATES)
-    return sorted({float(value) for value in np.quantile(scores, 1 - shares) if value > 0})
+    return sorted({float(value) for value in np.quantile(scores, 1 - shares) if value > 0}) or [SHIPPED_THRESHOLD]
 
 
 def _by_chance(series: Sequence[Labelled]) -> list[Labelled]:

@@ -111,6 +111,8 @@ def test_report_tells_what_the_alerts_are_worth(source: Path, labels: Path) -> N
         "by chance",
         "delay-7 F1",
         "µs of CPU a row",
+        "to develop with",
+        "held out",
     ):
         assert part in text
     shipped = next(line for line in text.splitlines() if line.startswith("default, shipped"))
@@ -141,10 +143,9 @@ def test_timestamps_are_iso_or_seconds() -> None:
     ("text", "reason"),
     [
         ("a,b\n1,2\n", "`timestamp` and `value`"),
-        ("timestamp,value\n", "no rows"),
         ("timestamp,value\nx,1\n", "can't be read"),
     ],
-    ids=["other columns", "no rows", "no time"],
+    ids=["other columns", "no time"],
 )
 def test_file_that_is_no_recording_is_named(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "bad.csv").write_text(text)
@@ -158,3 +159,67 @@ def test_unknown_detector_is_refused(source: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["score", str(source), str(tmp_path / "out"), "--detector", "oracle"])
     assert result.exit_code == 2
     assert "oracle" in result.output
+
+
+ODD = {
+    "milliseconds.csv": "timestamp,value\n1600000000000,5\n1600000300000,6\n",
+    "no-header.csv": "1600000000,5\n1600000300,6\n",
+    "semicolons.csv": "\ufeffTimestamp; Value ;host\n2020-09-13 12:26:40;5;a\n2020-09-13T12:31:40Z;6;b\n",
+    "short-rows.csv": "value,timestamp,label\r\n5,1600000000\r\n\r\n6,1600000300,\r\n",
+    "unknown.csv": "timestamp,value\n1600000000,NaN\n1600000300,null\n1600000600,\n1600000900,inf\n",
+    "empty.csv": "",
+    "header-only.csv": "timestamp,value\n",
+    "one-row.csv": "timestamp,value\n1600000000,5\n",
+    "back-in-time.csv": "timestamp,value\n1600000600,5\n1600000000,6\n1600000000,6\n0,7\n",
+}
+"""Files as people have them, and how many rows each has."""
+
+
+def test_odd_files_are_scored_row_by_row(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, text in ODD.items():
+        (tmp_path / "in" / name).write_text(text)
+    for detector in ("default", "knn", "random"):
+        run("score", tmp_path / "in", tmp_path / "out", "--detector", detector)
+        rows = {name: len(scored(tmp_path / "out" / name)) for name in ODD}
+        assert rows == dict.fromkeys(ODD, 2) | {"unknown.csv": 4, "empty.csv": 0, "header-only.csv": 0} | {
+            "one-row.csv": 1,
+            "back-in-time.csv": 4,
+        }
+    assert read(tmp_path / "in" / "milliseconds.csv", "").time_s.tolist() == [1_600_000_000, 1_600_000_300]
+    assert read(tmp_path / "in" / "semicolons.csv", "").time_s.tolist() == [1_600_000_000, 1_600_000_300]
+    assert (tmp_path / "out" / "empty.csv").read_text().split() == ["timestamp,value,score,anomalous,alert"]
+
+
+def test_odd_files_are_judged(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, text in ODD.items():
+        (tmp_path / "in" / name).write_text(text)
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps({name: [[1_600_000_000, 1_600_000_300]] for name in ODD}))
+    assert "7 series, 17 rows" in run("report", tmp_path / "in", "--labels", labels)
+
+
+@pytest.mark.parametrize("change", ["flat", "level", "unit", "gap", "twice"])
+def test_series_that_changes_its_nature_is_scored_to_its_end(tmp_path: Path, change: str) -> None:
+    series = values(4)
+    times = [START_S + row * 300 for row in range(ROWS)]
+    if change == "flat":
+        series[300:] = 5.0
+    elif change == "level":
+        series[300:] += 1e6
+    elif change == "unit":
+        series[300:] *= 1e-3
+    elif change == "gap":
+        times[300:] = [time_s + 86_400 * 400 for time_s in times[300:]]
+    else:
+        times[300:600] = [times[299]] * 300
+    path = tmp_path / "in" / "series.csv"
+    path.parent.mkdir()
+    lines = [f"{time_s},{value}" for time_s, value in zip(times, series, strict=True)]
+    path.write_text("\n".join(["timestamp,value", *lines]))
+    run("score", tmp_path / "in", tmp_path / "out")
+    rows = scored(tmp_path / "out" / "series.csv")
+    assert len(rows) == ROWS
+    assert all(0 <= float(row["score"]) < 1e6 for row in rows)
+    assert sum(row["alert"] == "1" for row in rows) < 15

@@ -74,3 +74,24 @@ def test_no_more_than_750_rows_are_for_learning() -> None:
 def test_files_without_windows_only_cost() -> None:
     sheets = [nab.judge_rows(TIME_S, [WINDOW]), nab.judge_rows(TIME_S, [])]
     assert nab.normalised(sheets, [detected(500), detected(400)], STANDARD) == pytest.approx(100 * 1.89 / 2)
+
+
+def test_detections_before_in_and_behind_a_window_add_up() -> None:
+    """The shape of the example in the specification: a false one before, two in the window, one close and one far."""
+    behind = 600 + 44
+    near = sigmoid((behind - 599) / 99)
+    assert near == pytest.approx(-0.8135, abs=1e-3)
+    sheet = nab.judge_rows(TIME_S, [WINDOW])
+    inside = sigmoid(-(599 - 505 + 1) / 100) / sigmoid(-1)
+    assert nab.raw_score(sheet, detected(300, 505, 560, behind, 950), STANDARD) == pytest.approx(
+        -0.11 + inside + 0.11 * near - 0.11
+    )
+
+
+def test_sigmoid_has_the_values_of_the_specification() -> None:
+    """0.98661 at the left edge of a window, 0.84828 half way, 0 at its right edge, and the same negative behind it."""
+    assert [round(sigmoid(x), 5) for x in (-1, -0.5, 0, 1)] == [0.98661, 0.84828, 0.0, -0.98661]
+    sheet = nab.judge_rows(TIME_S, [WINDOW])
+    assert sheet.worth[599 + 99] == pytest.approx(-0.98661, abs=1e-5)
+    assert sheet.worth[599 + 3 * 99] == -1
+    assert sheet.worth[500] == 1
