@@ -128,6 +128,32 @@ def test_silent_series_ends_with_its_codes_and_begins_anew_at_zero() -> None:
     assert samples[first + 100_000, ("a", "/"), "code", 200] == (1, first + 90_000)
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_series_that_come_and_go_without_end_are_counted_right_while_their_places_are_used_again(seed: int) -> None:
+    rng = random.Random(seed)
+    log: Log = [[], []]
+    for pane in range(40):
+        for number in range(60):
+            at_ms = START_MS + pane * PANE_MS + rng.randrange(PANE_MS)
+            log[number % 2].append(
+                traced(at_ms, rng.random(), f"t{number}", f"s{pane + rng.randrange(2)}-{number % 30}")
+            )
+    oracle = oracle_of(log)
+    world = TallyWorld(2, replace(RULES, series_ttl_ms=30_000)).run(log, seed)
+    samples = world.samples()
+    ends = {key[0] for key in samples}
+    codes, classic = {end: oracle.codes(end) for end in ends}, {end: oracle.classic(end) for end in ends}
+    told = 0
+    for key, value in samples.items():
+        if key[2] == "code":
+            assert value[0] == codes[key[0]][(*key[1], key[3])]
+            told += 1
+        elif key[2] == "classic":
+            assert value == classic[key[0]][key[1]]
+    assert told > 3000
+    assert max(len(shard._tallies._slots.names) for shard in world.shards) < 200
+
+
 def test_series_without_a_place_are_counted_in_overflow() -> None:
     world = TallyWorld(1, replace(RULES, max_series=2))
     for at in (0, 10_000, 20_000):
