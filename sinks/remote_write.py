@@ -152,8 +152,13 @@ class Sender(StatefulSinkPartition[ShardFrame, bytes]):
                 [*self._underway, *(one for _, pane in sorted(self._panes.items()) for one in pane)]
             )
 
+    @reported
     def close(self) -> None:
-        """Deliver what waits, for a moment only when the flow was told to stop."""
+        """Deliver what waits, for a moment only when the flow was told to stop.
+
+        Raises:
+            RemoteWriteError: The receiver does not let us write.
+        """
         told_s: float | None = None
         with self._changed:
             while (self._panes or self._underway) and self._failure is None:
@@ -170,6 +175,7 @@ class Sender(StatefulSinkPartition[ShardFrame, bytes]):
             self._leave.set()
             self._changed.notify_all()
         self._thread.join(self._sink.timeout_s + 1)
+        self._check()
 
     def _check(self) -> None:
         if self._failure is not None:

@@ -359,3 +359,23 @@ def test_receiver_without_native_histograms_gets_the_classic_ones(
         assert server.query("telemetry_request_duration_seconds", end_of(oracle)) == {}
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("stop_at_end", ["true", "false"])
+def test_address_where_nobody_takes_samples_ends_the_flow_with_one_line(
+    kafka: KafkaCluster, topics: Topics, tmp_path: Path, oracle: TallyOracle, stop_at_end: str
+) -> None:
+    server = PrometheusServer(tmp_path / "prometheus", out_of_order="100y").start()
+    env = env_for(kafka, topics, server, KAFKA__STOP_AT_END=stop_at_end, WINDOW__IDLE_AFTER_MS="500")
+    wrong = env | {"TAILMARK_PROMETHEUS__REMOTE_WRITE_URL": f"{server.write_url}/nowhere"}
+    try:
+        codes, said = FlowProcess(wrong, tmp_path / "recovery", "flows.bridge").run()
+        assert codes == [1]
+        assert "is refused with 404" in said
+        assert "Traceback" not in said
+        last = FlowProcess(env | {"TAILMARK_KAFKA__STOP_AT_END": "true"}, tmp_path / "recovery", "flows.bridge")
+        codes, said = last.run()
+        assert codes == [0], said
+        assert_equals_oracle(server, oracle)
+    finally:
+        server.stop()
