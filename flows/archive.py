@@ -13,7 +13,7 @@ from bytewax.dataflow import Dataflow
 
 from flows.settings import Settings, load_settings
 from flows.startup import one_line_errors, recover, serve_page, source_of, spare_the_collector
-from operators.kernels.archive_rows import ArchivedEvent, copied_keys
+from operators.kernels.archive_rows import ArchivedEvent, CopiedKeys
 from operators.vitals import Vitals
 from sinks import encoding
 from sinks.archive import archive, note_gaps
@@ -50,7 +50,7 @@ def flow(settings: Settings | None = None) -> Dataflow:
     with one_line_errors():
         settings = settings or load_settings()
         vitals, events = Vitals(FLOW, settings.kafka.topics.events), settings.events
-        copied = copied_keys(events.fields, events.timestamp_unit, events.latency_unit)
+        copied = CopiedKeys(events.fields, events.timestamp_unit, events.latency_unit)
         source = source_of(settings, vitals, event_type=ArchivedEvent, detail=archived(copied))
         letters = _letters(settings)
         sink = _dataset(settings)

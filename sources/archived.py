@@ -10,10 +10,11 @@ from operators.kernels.archive_rows import archive_rows
 from sources.record import timestamps_ms_of, values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import polars as pl
 
+    from operators.kernels.archive_rows import CopiedKeys
     from operators.kernels.intake import Intake
     from sources.kafka import Detail
     from sources.record import Record
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 _OFFSET: Final = cast("Callable[[Record], int]", Message.offset)
 
 
-def archived(copied: Mapping[str, str]) -> Detail:
+def archived(copied: CopiedKeys) -> Detail:
     """Make what takes rows out of the records of one read.
 
     Args:
-        copied: Column by key of an event, from `archive_rows.copied_keys`.
+        copied: Keys of an event that are in a column already.
 
     Returns:
         The detail of a source whose events are `ArchivedEvent`; it gives the rows, or None without any.

@@ -15,8 +15,8 @@ from operators.kernels.archive_rows import (
     NO_ROWS,
     SCHEMA,
     ArchivedEvent,
+    CopiedKeys,
     archive_rows,
-    copied_keys,
     filed,
     hour_name,
 )
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 KAFKA_MS = START_MS + HOUR_MS
 RULES = IntakeRules(slide_ms=10_000, allowed_lateness_ms=5_000, max_future_ms=60_000)
-OWN_NAMES = copied_keys({}, "ms", "ms")
+OWN_NAMES = CopiedKeys({}, "ms", "ms")
 
 
 def rows_of(
@@ -43,7 +43,7 @@ def rows_of(
     cuts: Sequence[int] = (),
     kafka_ms: int = KAFKA_MS,
     decode_event: DecodeEvent | None = None,
-    copied: dict[str, str] = OWN_NAMES,
+    copied: CopiedKeys = OWN_NAMES,
 ) -> pl.DataFrame:
     """Take the records of one partition in, cut into batches, and give the rows."""
     decoder = EventDecoder(max_bytes=1 << 20, decode_event=decode_event, event_type=ArchivedEvent)
@@ -93,6 +93,13 @@ def test_what_has_no_column_stays_byte_by_byte() -> None:
     assert one({})["extra"] is None
 
 
+def test_events_with_nothing_else_beside_others_that_have_more() -> None:
+    plain = json.dumps({**EVENT, "trace_id": "t", "method": "GET"}).encode()
+    assert rows_of([plain] * 3)["extra"].to_list() == [None] * 3
+    more = json.dumps({**EVENT, "more": None}).encode()
+    assert rows_of([plain, more, plain])["extra"].to_list() == [None, '{"more":null}', None]
+
+
 def test_only_text_is_in_columns_of_text() -> None:
     row = one({"event_id": 7, "trace_id": "t", "region": None, "host": ["h"], "method": "GET"})
     assert [row[name] for name in ("event_id", "trace_id", "region", "host", "method")] == [
@@ -107,7 +114,7 @@ def test_only_text_is_in_columns_of_text() -> None:
 
 def test_field_that_was_converted_stays_as_it_was_sent_too() -> None:
     fields = {"timestamp_ms": "at", "service": "svc", "latency_ms": "took", "endpoint": "http.path"}
-    copied = copied_keys(fields, "s", "ms")
+    copied = CopiedKeys(fields, "s", "ms")
     decode = mapped_decoder(fields, "s", "ms", ArchivedEvent)
     value = b'{"at":1763900000.25,"svc":"pay","took":2,"http":{"path":"/x","v":2},"service":"not mine","region":"eu"}'
     (row,) = rows_of([value], decode_event=decode, copied=copied).to_dicts()
