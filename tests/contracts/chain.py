@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,19 @@ class Output:
     vitals: Vitals = field(default_factory=lambda: Vitals("test", "events"))
 
 
+@dataclass(frozen=True)
+class Watch:
+    """What is told to the scorer and to the alerts.
+
+    Attributes:
+        scoring: Settings of the scorer.
+        policy: Settings of the alerts that are not as usual.
+    """
+
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    policy: dict[str, Any] = field(default_factory=dict)
+
+
 class SourceFrames:
     """What the Kafka source makes of its partitions, without Kafka."""
 
@@ -107,14 +120,17 @@ class SourceFrames:
         return EventFrame(None, self._table.places(), None, Marks(self._number, SOURCES, marks))
 
 
-def _graph(inputs: list[list[Any]], rules: WindowRules, out: Output, scored: list[Any], told: list[Any]) -> Dataflow:
+def _graph(
+    inputs: list[list[Any]], rules: WindowRules, watch: Watch, out: Output, scored: list[Any], told: list[Any]
+) -> Dataflow:
     graph = Dataflow("chain")
     parts = [op.input(f"events-{n}", graph, TestingSource(frames)) for n, frames in enumerate(inputs)]
     events = op.merge("events", *parts)
     verdicts = census("census", events, rules=rules, shards=SHARDS, vitals=out.vitals)
     windows = window("window", shard("shard", events, shards=SHARDS), verdicts, rules=rules, vitals=out.vitals)
-    scores = score("score", windows, config=ScoringConfig(), rules=rules, vitals=out.vitals)
-    policy = EpisodeConfig.for_windows(length_ms=rules.length_ms, slide_ms=rules.slide_ms)
+    scores = score("score", windows, config=watch.scoring, rules=rules, vitals=out.vitals)
+    usual = EpisodeConfig.for_windows(length_ms=rules.length_ms, slide_ms=rules.slide_ms)
+    policy = replace(usual, **watch.policy)
     op.output("scored", scores, TestingSink(scored))
     op.output("told", alert("alert", scores, config=policy, vitals=out.vitals), TestingSink(told))
     return graph
@@ -128,6 +144,7 @@ def run_chain(
     rules: WindowRules = RULES,
     received_ms: int,
     recovery: Path | None = None,
+    watch: Watch | None = None,
 ) -> Output:
     """Run a log through the chain.
 
@@ -138,6 +155,7 @@ def run_chain(
         rules: Settings of the windows.
         received_ms: Kafka timestamp of every record.
         recovery: An empty directory, for a cut that stops on the way.
+        watch: Settings of detection and alerts; the usual ones without.
     """
     out = Output()
     intake = IntakeRules(rules.slide_ms, INTAKE.allowed_lateness_ms, INTAKE.max_future_ms)
@@ -152,7 +170,7 @@ def run_chain(
     scored: list[tuple[str, ScoredFrame]] = []
     told: list[tuple[str, AlertFrame]] = []
     for _ in range(stops + 1):
-        graph = _graph(inputs, rules, out, scored, told)
+        graph = _graph(inputs, rules, watch or Watch(), out, scored, told)
         if workers == 1:
             run_main(graph, **options)  # type: ignore[no-untyped-call]
         else:

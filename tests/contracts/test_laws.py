@@ -13,8 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from operators.kernels.episodes import Harmless, Maintenance
+from operators.kernels.scoring import ScoringConfig
+from operators.kernels.scoring.novelty import Novelty
+from operators.kernels.scoring.panel import DetectorSpec, PanelConfig
+from operators.kernels.scoring.rules import BurnRate, Limits
 from operators.kernels.windows import OVERFLOW_ENDPOINT, WindowRules
-from tests.contracts.chain import RULES, Cut, Output, run_chain
+from tests.contracts.chain import RULES, Cut, Output, Watch, run_chain
 from tests.dirty_log import START_MS, Log, dirty_log
 from tests.incident_log import SERVICES, incident_log
 from tests.oracle import Oracle
@@ -71,6 +76,38 @@ def test_output_does_not_depend_on_where_the_job_was_stopped_and_resumed(
     output = run_chain(incidents(), cut, workers=workers, received_ms=KAFKA_MS, recovery=tmp_path)
     assert output.windows == straight().windows
     assert output.alerts == straight().alerts
+
+
+WATCH = Watch(
+    ScoringConfig(
+        panel=PanelConfig(
+            (
+                DetectorSpec("limit", lambda span, state: Limits(span, state, latency_ms=300), "limit"),
+                DetectorSpec("slo", lambda span, state: BurnRate(span, state, objective=0.99), "slo"),
+                DetectorSpec("knn", lambda span, state: Novelty(span, state, memory_windows=50), "knn", gated=True),
+            ),
+            (("*", ("default", "slo")), (f"{SERVICES[0]}|*", ("limit", "knn"))),
+        )
+    ),
+    {
+        "alerts_per_day": 0.5,
+        "maintenance": (Maintenance(f"{SERVICES[1]}|*", START_MS + 400_000, START_MS + 700_000),),
+        "harmless": (Harmless("LatencyAnomaly", SERVICES[0], "", 150.0, 50.0),),
+    },
+)
+
+
+@pytest.mark.parametrize(("seed", "workers"), [(4, 1), (5, 2)])
+def test_chosen_detectors_and_what_is_held_back_follow_from_the_log_too(
+    tmp_path: Path, seed: int, workers: int
+) -> None:
+    one = run_chain(incidents(), Cut(), received_ms=KAFKA_MS, watch=WATCH)
+    assert one.windows != straight().windows
+    assert one.alerts != straight().alerts
+    cut = Cut(seed, largest=100, stop_every=20)
+    other = run_chain(incidents(), cut, workers=workers, received_ms=KAFKA_MS, recovery=tmp_path, watch=WATCH)
+    assert other.windows == one.windows
+    assert other.alerts == one.alerts
 
 
 @pytest.mark.parametrize("seed", range(3))
