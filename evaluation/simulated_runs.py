@@ -11,7 +11,7 @@ import polars as pl
 from evaluation.simulated_flow import Batch, intake_rules, run_flow
 from evaluation.window_table import table_of
 from local.demo.matching import Alert, Incident, grace_after, judge
-from operators.kernels.archive_rows import NO_ROWS, ArchivedEvent, archive_rows, copied_keys
+from operators.kernels.archive_rows import NO_ROWS, ArchivedEvent, CopiedKeys, archive_rows
 from operators.kernels.decode import EventDecoder
 from operators.kernels.intake import NO_TIME_MS, take
 from operators.kernels.series import SeriesTable
@@ -254,7 +254,7 @@ def events_of(plan: Plan, settings: Settings, *, from_ms: int, until_ms: int) ->
     rules, events = intake_rules(settings), settings.events
     decoder = EventDecoder(max_bytes=events.max_bytes, event_type=ArchivedEvent)
     table, tops = SeriesTable(1), dict.fromkeys(range(PARTITIONS), NO_TIME_MS)
-    copied = copied_keys(events.fields, events.timestamp_unit, events.latency_unit)
+    copied = CopiedKeys(events.fields, events.timestamp_unit, events.latency_unit)
     offsets, parts = dict.fromkeys(range(PARTITIONS), 0), [NO_ROWS]
     for batch in batches_of(plan):
         number, first = batch.partition, offsets[batch.partition]
