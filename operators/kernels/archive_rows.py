@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -44,6 +45,7 @@ NO_ROWS: Final = pl.DataFrame(schema=SCHEMA)
 _MEASURED: Final = ("timestamp_ms", "service", "endpoint", "latency_ms", "status")
 _TEXTS: Final = ("event_id", "trace_id", "region", "host", "method")
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_TEXT_OR_NONE: Final = frozenset({str, type(None)})
 _ENCODE: Final = msgspec.json.encode
 
 
@@ -122,8 +124,7 @@ def archive_rows(
     events = [intake.decoded.events[row] for row in kept.tolist()]
     records, items, texts = items_of(values, intake, kept.tolist())
     stamps = np.asarray(kafka_ms, np.int64)[records]
-    rows: dict[str, Any] = {name: [getattr(event, name) for event in events] for name in _MEASURED}
-    rows |= {name: [getattr(event, name) for event in events] for name in _TEXTS}
+    rows: dict[str, Any] = {name: list(map(attrgetter(name), events)) for name in (*_MEASURED, *_TEXTS)}
     rows["extra"] = _extra(texts, rows, copied)
     rows["late"] = intake.tardy[kept]
     rows["kafka_timestamp_ms"] = [None if stamp < 0 else stamp for stamp in stamps.tolist()]
@@ -219,6 +220,8 @@ def _extra(texts: Sequence[bytes], rows: dict[str, list[Any]], copied: CopiedKey
     odd: dict[int, set[str]] = {}
     for name in _TEXTS:
         column = rows[name]
+        if _TEXT_OR_NONE.issuperset(map(type, column)):
+            continue
         for row, value in enumerate(column):
             if value is not None and type(value) is not str:
                 column[row] = None
