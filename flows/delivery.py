@@ -6,8 +6,8 @@ import atexit
 import time
 from typing import TYPE_CHECKING, Final
 
-from sinks.alertmanager import AlertDelivery, Endpoint, Standing
-from sinks.alertmanager_episodes import AlertEpisodes
+from sinks.alertmanager import AlertDelivery, Endpoint
+from sinks.alertmanager_episodes import AlertEpisodes, Standing
 from sinks.alertmanager_log import AlertLog
 from sinks.alertmanager_page import DeliveryCollector
 from sinks.page_server import READY_LAG_S
@@ -66,6 +66,8 @@ def deliver_alerts(settings: Settings, vitals: Vitals) -> list[DeliveryCollector
 
 def _standing(vitals: Vitals) -> Standing:
     """Tell how far a flow has come; its sources, which each count their epochs, are never more than one apart."""
-    lag_s = largest_lag_s(vitals, time.time())
-    behind = None if lag_s is None or not vitals.partitions else lag_s > READY_LAG_S
+    partitions = list(vitals.partitions.values())
+    read = bool(partitions) and all(one.at_end or one.record_ms is not None for one in partitions)
+    lag_s = largest_lag_s(vitals, time.time()) if read else None
+    behind = None if lag_s is None else lag_s > READY_LAG_S
     return Standing(behind, sum(vitals.epoch_counts) / max(len(vitals.sources), 1))

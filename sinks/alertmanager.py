@@ -22,17 +22,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from sinks.alertmanager_episodes import AlertEpisodes, EpisodeId, Told
+    from sinks.alertmanager_episodes import AlertEpisodes, EpisodeId, Standing, Told
 
 HORIZON_RESENDS: Final = 4
 """A firing alert lives for so many intervals of sending it again, as those of Prometheus do."""
-
-SETTLED_AFTER_EPOCHS: Final = 3
-"""So many epochs must end after a flow came to the end of the log before its alerts of long ago are believed.
-
-What was read in an epoch is through the whole flow, and committed, when the one after it ends; the third is for reading
-the topics.
-"""
 
 _LOG: Final = logging.getLogger("tailmark.alertmanager")
 _PATH: Final = "/api/v2/alerts"
@@ -53,19 +46,6 @@ class UnreachableError(Exception):
 
 class RefusedError(Exception):
     """A replica that will not take these alerts however often they are sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How far the flow has come whose alerts are told.
-
-    Attributes:
-        behind: Whether it has more to read than it should; None while that is not known.
-        epochs: How many epochs have ended since the process started.
-    """
-
-    behind: bool | None
-    epochs: float
 
 
 @dataclass(slots=True)
@@ -274,7 +254,6 @@ class AlertDelivery:
         self._resend_s = resend_s
         self._synced = synced
         self._standing = standing
-        self._level_since_epoch: float | None = None
         self.replicas = [Replica(endpoint, self._current, resend_s=resend_s) for endpoint in endpoints]
 
     def start(self) -> None:
@@ -304,14 +283,4 @@ class AlertDelivery:
         if not self._synced():
             return None
         horizon_ms = int(HORIZON_RESENDS * self._resend_s * 1_000)
-        return self.episodes.told(int(time.time() * 1_000), horizon_ms=horizon_ms, caught_up=self._caught_up())
-
-    def _caught_up(self) -> bool:
-        """Tell whether what was told of long ago is still true; not yet, as long as that is not known."""
-        now = self._standing()
-        if now.behind is not False:
-            self._level_since_epoch = None
-        elif self._level_since_epoch is None:
-            self._level_since_epoch = now.epochs
-        since = self._level_since_epoch
-        return since is not None and now.epochs >= since + SETTLED_AFTER_EPOCHS
+        return self.episodes.told(int(time.time() * 1_000), horizon_ms=horizon_ms, standing=self._standing())

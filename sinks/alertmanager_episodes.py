@@ -22,6 +22,13 @@ LOOKBACK_MS: Final = 2 * RESOLVED_FOR_MS
 OPEN_FOR_MS: Final = 86_400_000
 """An episode that has been open for a day is one whose state was thrown away: nobody would ever resolve it."""
 
+SETTLED_AFTER_EPOCHS: Final = 3
+"""So many epochs must end before an alert of long ago is believed.
+
+What was read in an epoch is through the whole flow, and committed, when the one after it ends; the third is for reading
+the topics. An end that was read together with its beginning is known by then.
+"""
+
 TOMBSTONE_WAIT_MS: Final = 2_000
 """A tombstone alone is no news for this long: the record that says what is now mostly comes with it."""
 
@@ -52,6 +59,18 @@ class Told(NamedTuple):
     body: dict[str, Any]
 
 
+class Standing(NamedTuple):
+    """How far the flow has come whose alerts are told.
+
+    Attributes:
+        behind: Whether it has more to read than it should; None while that is not known.
+        epochs: How many epochs have ended since the process started.
+    """
+
+    behind: bool | None
+    epochs: float
+
+
 @dataclass(slots=True)
 class _Episode:
     """What is known of one episode.
@@ -62,6 +81,8 @@ class _Episode:
         written_ms: Kafka timestamp of the record that brought the stage.
         selected: Whether somebody may have been told: it was chosen for sending, or is older than this process.
         ends_at_ms: Event time of the end; None while it is open.
+        told_here: Whether it was chosen for sending while it was open, by this process.
+        held_since: Epochs that had ended when it was first held, as one of long ago; None while it never was.
     """
 
     stage: int
@@ -69,6 +90,8 @@ class _Episode:
     written_ms: int
     selected: bool
     ends_at_ms: int | None = None
+    told_here: bool = False
+    held_since: float | None = None
 
 
 class AlertEpisodes:
@@ -85,7 +108,8 @@ class AlertEpisodes:
         """Start with nothing known.
 
         Args:
-            max_age_ms: A firing alert whose window ended longer ago than this waits until the flow has caught up.
+            max_age_ms: A firing alert whose window ended longer ago than this waits until the flow has caught up, and
+                what it read is through.
         """
         self._max_age_ms = max_age_ms
         self._known: dict[EpisodeId, _Episode] = {}
@@ -128,34 +152,46 @@ class AlertEpisodes:
                 known.stage, known.written_ms, known.ends_at_ms = CLOSED, written_ms, written_ms
             self._forget_open(episode)
 
-    def told(self, now_ms: int, *, horizon_ms: int, caught_up: bool) -> list[Told]:
+    def told(self, now_ms: int, *, horizon_ms: int, standing: Standing) -> list[Told]:
         """List what every Alertmanager is to know now.
 
         Args:
             now_ms: The time, which is the one thing here that the log does not decide.
             horizon_ms: How long a firing alert is to live when nobody sends it again.
-            caught_up: Whether the flow has read all that there is.
+            standing: How far the flow has come.
 
         Returns:
-            Open episodes, and those that ended within `RESOLVED_FOR_MS`, in the order in which they were read.
+            Open episodes, and those that ended within `RESOLVED_FOR_MS`; of several with the same labels the latest
+            alone, because they are one alert to Alertmanager, and the end of the last but one would end it.
         """
         with self._lock:
             self._prune(now_ms)
-            told, held = [], 0
+            latest: dict[str, EpisodeId] = {}
+            held = 0
             for identity, episode in self._known.items():
-                record = episode.record
-                if record is None:
-                    continue
                 if episode.stage == FIRING:
-                    if not caught_up and now_ms - record.window_end_ms > self._max_age_ms:
+                    if self._is_held(episode, now_ms, standing):
                         held += 1
                         continue
-                    episode.selected = True
-                elif not episode.selected or not self._is_news(episode, now_ms):
-                    continue
-                told.append(Told(identity, episode.stage, _body(record, episode.ends_at_ms, now_ms, horizon_ms)))
+                    episode.selected = episode.told_here = True
+                if episode.selected and identity >= latest.get(identity.fingerprint, identity):
+                    latest[identity.fingerprint] = identity
             self.held = held
-            return told
+            return [
+                Told(identity, episode.stage, _body(episode.record, episode.ends_at_ms, now_ms, horizon_ms))
+                for identity, episode in ((identity, self._known[identity]) for identity in latest.values())
+                if episode.record is not None and (episode.stage == FIRING or self._is_news(episode, now_ms))
+            ]
+
+    def _is_held(self, episode: _Episode, now_ms: int, standing: Standing) -> bool:
+        """Tell whether an open episode is of so long ago that it may be over, and that not be known yet."""
+        if episode.told_here or episode.record is None:
+            return False
+        if now_ms - episode.record.window_end_ms <= self._max_age_ms:
+            return False
+        if episode.held_since is None:
+            episode.held_since = standing.epochs
+        return standing.behind is not False or standing.epochs < episode.held_since + SETTLED_AFTER_EPOCHS
 
     def open(self) -> int:
         """Count the open episodes, those that are held included."""

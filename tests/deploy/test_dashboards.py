@@ -104,7 +104,7 @@ def wait_until_counted(monitoring: Monitoring, events: int) -> None:
 def watched(kafka: KafkaCluster, topics: Topics, tmp_path: Path) -> Iterator[tuple[Monitoring, Alertmanager, str]]:
     """A pipeline in which a service is slow, with everything that compose has around it."""
     alertmanager = deployed_alertmanager(tmp_path / "alertmanager").start()
-    told = {**SMALL_WINDOWS, "ALERTMANAGER__URLS": alertmanager.url, "ALERTMANAGER__RESEND_MS": "1000"}
+    told = {**SMALL_WINDOWS, "ALERTMANAGER__URLS": alertmanager.url, "ALERTMANAGER__RESEND_MS": "2000"}
     envs = {name: settings_for(kafka, topics, **told) for name in FLOWS}
     ports = {name: env["TAILMARK_PROMETHEUS__PORT"] for name, env in envs.items()}
     monitoring = Monitoring(

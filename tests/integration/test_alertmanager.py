@@ -53,7 +53,7 @@ def start(kafka: KafkaCluster, topics: Topics, tmp_path: Path) -> Iterator[Calla
         told = {
             **SMALL_WINDOWS,
             "ALERTMANAGER__URLS": ",".join(urls),
-            "ALERTMANAGER__RESEND_MS": "1000",
+            "ALERTMANAGER__RESEND_MS": "2000",
             "ALERTS__RUNBOOK_URL": "https://wiki.example/{alertname}",
         }
         env = settings_for(kafka, topics, **(told | more))

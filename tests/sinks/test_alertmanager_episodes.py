@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,9 +17,11 @@ from sinks.alertmanager_episodes import (
     OPEN_FOR_MS,
     RESOLVED,
     RESOLVED_FOR_MS,
+    SETTLED_AFTER_EPOCHS,
     TOMBSTONE_WAIT_MS,
     AlertEpisodes,
     EpisodeId,
+    Standing,
     Told,
 )
 
@@ -55,8 +58,10 @@ def live() -> AlertEpisodes:
     return AlertEpisodes(max_age_ms=MAX_AGE_MS)
 
 
-def told(episodes: AlertEpisodes, now_ms: int = NOW_MS, *, caught_up: bool = True) -> list[Told]:
-    return episodes.told(now_ms, horizon_ms=HORIZON_MS, caught_up=caught_up)
+def told(
+    episodes: AlertEpisodes, now_ms: int = NOW_MS, *, behind: bool | None = False, epochs: float = 0
+) -> list[Told]:
+    return episodes.told(now_ms, horizon_ms=HORIZON_MS, standing=Standing(behind, epochs))
 
 
 def ms(text: str) -> int:
@@ -136,27 +141,56 @@ def test_tombstone_of_an_earlier_episode_leaves_the_next_one_open() -> None:
     episodes.take(transition("resolved", starts_at_ms=NOW_MS - 200_000), NOW_MS, past=False)
     episodes.take(transition(), NOW_MS, past=False)
     episodes.close(EpisodeId("a", NOW_MS - 200_000), NOW_MS, past=False)
-    assert {alert.episode.starts_at_ms: alert.stage for alert in told(episodes)} == {
-        NOW_MS - 200_000: RESOLVED,
-        NOW_MS - 20_000: FIRING,
-    }
+    assert {alert.episode.starts_at_ms: alert.stage for alert in told(episodes)} == {NOW_MS - 20_000: FIRING}
 
 
-def test_alert_of_long_ago_waits_until_the_flow_has_caught_up() -> None:
+def test_end_of_an_episode_is_not_told_again_once_the_next_one_with_its_labels_is_open() -> None:
+    episodes = live()
+    episodes.take(transition(starts_at_ms=NOW_MS - 200_000), NOW_MS, past=False)
+    told(episodes)
+    episodes.take(transition("resolved", starts_at_ms=NOW_MS - 200_000), NOW_MS, past=False)
+    assert [alert.stage for alert in told(episodes)] == [RESOLVED]
+    episodes.take(transition(), NOW_MS, past=False)
+    [alert] = told(episodes, NOW_MS + 60_000)
+    assert alert.stage == FIRING, "to Alertmanager both are one alert"
+    assert ms(alert.body["startsAt"]) == NOW_MS - 20_000
+    episodes.close(EpisodeId("a", NOW_MS - 20_000), NOW_MS + 60_000, past=False)
+    assert told(episodes, NOW_MS + 60_000) == []
+
+
+def test_alert_of_long_ago_waits_until_what_was_read_with_it_is_through_the_flow() -> None:
     episodes = live()
     episodes.take(transition(starts_at_ms=NOW_MS - MAX_AGE_MS - 1), NOW_MS, past=False)
     episodes.take(transition(name="b", starts_at_ms=NOW_MS - MAX_AGE_MS), NOW_MS, past=False)
-    assert [alert.episode.fingerprint for alert in told(episodes, caught_up=False)] == ["b"]
+
+    def fingerprints(*, behind: bool | None, epochs: float) -> list[str]:
+        return sorted(alert.episode.fingerprint for alert in told(episodes, behind=behind, epochs=epochs))
+
+    enough = 10 + SETTLED_AFTER_EPOCHS
+    assert fingerprints(behind=False, epochs=10) == ["b"]
     assert episodes.held == 1
-    assert [alert.episode.fingerprint for alert in told(episodes, caught_up=True)] == ["a", "b"]
+    assert fingerprints(behind=False, epochs=enough - 1) == ["b"]
+    assert fingerprints(behind=None, epochs=enough) == ["b"]
+    assert fingerprints(behind=True, epochs=enough) == ["b"]
+    assert fingerprints(behind=False, epochs=enough) == ["a", "b"]
     assert episodes.held == 0
+
+
+@pytest.mark.parametrize("age_ms", [0, 2 * MAX_AGE_MS])
+def test_alert_that_was_told_once_is_never_held_again(age_ms: int) -> None:
+    episodes = live()
+    episodes.take(transition(starts_at_ms=NOW_MS - age_ms), NOW_MS, past=False)
+    told(episodes)
+    for passed_ms in (0, MAX_AGE_MS, 2 * MAX_AGE_MS):
+        assert len(told(episodes, NOW_MS + passed_ms, epochs=SETTLED_AFTER_EPOCHS)) == 1
+        assert len(told(episodes, NOW_MS + passed_ms, behind=True, epochs=SETTLED_AFTER_EPOCHS)) == 1
 
 
 def test_alert_that_was_over_before_anybody_was_told_is_counted_and_not_told() -> None:
     episodes = live()
     long_ago = NOW_MS - 3_600_000
     episodes.take(transition(starts_at_ms=long_ago), NOW_MS, past=False)
-    assert told(episodes, caught_up=False) == []
+    assert told(episodes, behind=False) == []
     episodes.take(transition("resolved", starts_at_ms=long_ago), NOW_MS, past=False)
     assert told(episodes) == []
     assert told(episodes) == []
@@ -180,6 +214,7 @@ def test_next_episode_ends_one_whose_end_was_never_written() -> None:
 def test_episode_that_nobody_will_ever_resolve_is_given_up_after_a_day() -> None:
     episodes = live()
     episodes.take(transition(), NOW_MS, past=False)
+    told(episodes)
     assert len(told(episodes, NOW_MS + OPEN_FOR_MS)) == 1
     assert told(episodes, NOW_MS + OPEN_FOR_MS + 1) == []
     assert episodes.open() == 0
@@ -203,6 +238,8 @@ def test_topics_may_be_read_in_any_interleaving_and_from_the_start_again(data: s
     episodes = AlertEpisodes(max_age_ms=MAX_AGE_MS)
     while any(topics):
         data.draw(st.sampled_from([steps for steps in topics if steps])).pop(0)(episodes)
-    expected = dict.fromkeys(starts[: done // 2], RESOLVED) | ({starts[done // 2]: FIRING} if done % 2 else {})
+    expected = {}
+    if done:
+        expected = {starts[(done - 1) // 2]: FIRING if done % 2 else RESOLVED}
     assert {alert.episode.starts_at_ms: alert.stage for alert in told(episodes)} == expected
     assert episodes.open() == done % 2

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from operators.kernels.encode import AlertRecord
-from sinks.alertmanager_episodes import LOOKBACK_MS, AlertEpisodes
+from sinks.alertmanager_episodes import LOOKBACK_MS, SETTLED_AFTER_EPOCHS, AlertEpisodes, Standing
 from sinks.alertmanager_log import AlertLog
 from tests.kafka_log import NewRecord, create_topics, produce
 from tests.real_alertmanager import time_ms, until
@@ -65,10 +65,12 @@ def read(kafka: KafkaCluster, topics: Topics) -> Iterator[Callable[[], tuple[Ale
         log.close(10.0)
 
 
-def told(episodes: AlertEpisodes, *, caught_up: bool = True) -> dict[str, str]:
-    """Give the state of each service that an Alertmanager would be told of."""
+def told(episodes: AlertEpisodes) -> dict[str, str]:
+    """Give the state of each service that an Alertmanager would be told of, once nothing is held any more."""
     now = now_ms()
-    bodies: list[dict[str, Any]] = [one.body for one in episodes.told(now, horizon_ms=60_000, caught_up=caught_up)]
+    for epochs in (0, SETTLED_AFTER_EPOCHS):
+        alerts = episodes.told(now, horizon_ms=60_000, standing=Standing(behind=False, epochs=epochs))
+    bodies: list[dict[str, Any]] = [alert.body for alert in alerts]
     return {one["labels"]["service"]: "open" if time_ms(one["endsAt"]) > now else "over" for one in bodies}
 
 
