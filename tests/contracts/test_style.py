@@ -281,7 +281,7 @@ def test_every_module_of_the_documents_exists() -> None:
     named = {
         module
         for command in typed_commands()
-        for module in re.findall(r"python -m (?:bytewax\.run )?([a-z_]+(?:\.[a-z_]+)*)", command)
+        for module in re.findall(r"python -m (?:bytewax\.run )?([a-z_]+(?:\.[a-z0-9_]+)*)", command)
     }
     assert named
     assert {module for module in named if importlib.util.find_spec(module) is None} == set()
