@@ -10,7 +10,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from benchmarks.flow_run import FlowRun
-from benchmarks.load import Load, publish
+from benchmarks.load import SLIDE_MS, Load, publish
 from benchmarks.processes import BenchmarkError, Child
 from benchmarks.prometheus import Prometheus
 from benchmarks.report import Figure, median, spread
@@ -92,13 +92,31 @@ def pages(bench: Bench) -> list[Figure]:
     finally:
         child.kill()
         flow.clean()
-        bench.cluster.delete([events.topic])
-    figures = [Figure("bridge", "lines of the page", lines, "", None, f"{WIDE.series:,} series")]
+    pane_s = delivery_of_a_pane(bench, events)
+    bench.cluster.delete([events.topic])
+    figures = [
+        Figure("bridge", "lines of the page", lines, "", None, f"{WIDE.series:,} series"),
+        Figure(
+            "bridge", f"remote write of a pane of {WIDE.series:,} series", pane_s, "s", SLIDE_MS / 1000, "wall time"
+        ),
+    ]
     for name, seconds in (("while the flow reads", busy), ("at the end of the log", still)):
         if seconds:
             note = spread(seconds)
             figures.append(Figure("bridge", f"page, {name}, median", median(seconds), "s", PAGE_TARGET_S, note))
     return figures
+
+
+def delivery_of_a_pane(bench: Bench, events: Published) -> float:
+    """Measure how much longer a log takes when it is written to a Prometheus on the same machine, seconds a pane."""
+    bench.say("bridge: writing 10,000 series to Prometheus")
+    alone = bridge_to_the_end(bench, events.topic, None)
+    receiver = Prometheus(bench.cluster.directory / "prometheus-wide").start()
+    try:
+        written = bridge_to_the_end(bench, events.topic, receiver)
+    finally:
+        receiver.kill()
+    return (written.wall_s - alone.wall_s) / (events.load.duration_ms / SLIDE_MS)
 
 
 def scraped(port: int, child: Child, events: Published) -> tuple[list[float], list[float], int]:
