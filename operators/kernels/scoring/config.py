@@ -9,7 +9,6 @@ from operators.kernels.local_time import LocalTime
 from operators.kernels.scoring.detector_config import DetectorConfig
 from operators.kernels.scoring.panel import PanelConfig
 from operators.kernels.scoring.season import SeasonConfig
-from operators.kernels.scoring.tails import TailConfig
 
 _DAY_MS = 86_400_000
 _PRIOR_SPREADS = (0.1, 0.15, 0.03, 0.1)
@@ -17,10 +16,6 @@ _PRIOR_SPREADS = (0.1, 0.15, 0.03, 0.1)
 
 _PRIOR_WINDOWS = 6.0
 _MEMORY_WEEKS = 4.0
-_RESTLESS = TailConfig(
-    rate=0.01, memory=4000.0, excess_memory=300.0, prior_values=1000.0, prior_excesses=300.0, heaviest_shape=0.9
-)
-"""Slower to call a series restless than the general profile is: an incident in its first hours makes it no such one."""
 
 _ANOMALOUS_WEIGHT = 0.1
 """Overlapping windows show an incident again and again: with full learning it would hide itself, and the next one."""
@@ -121,6 +116,6 @@ class ScoringConfig:
             prior_windows=_PRIOR_WINDOWS,
             single_precision=True,
             season=SeasonConfig(bins=self.season_bins),
-            restless=_RESTLESS,
+            usual_surprise=None,
             week=SeasonConfig(bins=self.week_bins, memory_periods=_MEMORY_WEEKS),
         )

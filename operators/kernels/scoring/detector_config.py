@@ -42,7 +42,7 @@ class DetectorConfig:
         tail: How tails are fitted.
         restless: How the tails of the surprises themselves are fitted, see `temper`.
         usual_surprise: The surprise that one in a thousand windows of a series may exceed; those of a series that
-            exceeds more are scaled down to it.
+            exceeds more are scaled down to it. None leaves all as they are.
         season: The time-of-day profile.
         week: The profile of the week, which is learned from what the time of day does not explain.
     """
@@ -72,6 +72,6 @@ class DetectorConfig:
     restless: TailConfig = field(
         default_factory=lambda: TailConfig(rate=0.01, memory=4000.0, prior_values=1000.0, heaviest_shape=0.9)
     )
-    usual_surprise: float = 16.0
+    usual_surprise: float | None = 16.0
     season: SeasonConfig = field(default_factory=SeasonConfig)
     week: SeasonConfig = field(default_factory=lambda: SeasonConfig(bins=0))

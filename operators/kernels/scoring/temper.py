@@ -33,12 +33,12 @@ class Temper:
         tails: Shape (PARAMETERS, directions, n): fits of the surprises.
     """
 
-    def __init__(self, config: TailConfig, usual: float, fresh: Floats) -> None:
+    def __init__(self, config: TailConfig, usual: float | None, fresh: Floats) -> None:
         """Start without series.
 
         Args:
             config: How the fits are made.
-            usual: The surprise that one in a thousand values of a calm series may exceed.
+            usual: The surprise that one in a thousand values of a calm series may exceed; None tempers nothing.
             fresh: Fits of a series that nothing is known of, see `fresh_fits`.
         """
         self._config = config
@@ -54,11 +54,14 @@ class Temper:
 
     def restore(self, tails: Floats | None, series: int) -> None:
         """Take over fits, or begin anew where there are none."""
-        self.tails = np.repeat(self._fresh, series, axis=-1) if tails is None else tails
+        usable = tails is not None and tails.shape[:-1] == self._fresh.shape[:-1]
+        self.tails = tails if tails is not None and usable else np.repeat(self._fresh, series, axis=-1)
         self._factor = None
 
     def factor(self) -> Floats:
-        """Return the factors, shape (directions, n); they hold until the next `learn`."""
+        """Return the factors, shape (directions, n) or (directions, 1); they hold until the next `learn`."""
+        if self._usual is None:
+            return np.ones((self._fresh.shape[1], 1), self._fresh.dtype)
         if self._factor is None:
             fits = curves(self._config, self.tails, np.full((1, 1), _PRIOR_SHAPE, self.tails.dtype))
             reached = fits.statistic(np.full((1, 1), _ONE_IN_A_THOUSAND, self.tails.dtype))
@@ -73,16 +76,20 @@ class Temper:
             weight: Shape (directions, n): 1 where the value is known, else 0.
             age: Shape (directions, n): independent values seen before.
         """
+        if self._usual is None:
+            return
         least = np.full((1, 1), _LEAST_THRESHOLD, self.tails.dtype)
         learn(self._config, self.tails, surprise, least=least, weight=weight, age=age)
         self._factor = None
 
 
-def fresh_fits(config: TailConfig, usual: float, directions: int, dtype: np.dtype[Any]) -> Floats:
-    """Make the fits of one series that nothing is known of: shape (PARAMETERS, directions, 1).
+def fresh_fits(config: TailConfig, usual: float | None, directions: int, dtype: np.dtype[Any]) -> Floats:
+    """Make the fits of one series that nothing is known of: shape (PARAMETERS, directions, 1), or (0, …) without.
 
     Their excesses are such that the series counts as calm.
     """
+    if usual is None:
+        return np.zeros((0, directions, 1), dtype)
     beyond = (config.rate * 10**_ONE_IN_A_THOUSAND) ** _PRIOR_SHAPE
     excess = (usual - _PRIOR_THRESHOLD) * _PRIOR_SHAPE / ((1 - _PRIOR_SHAPE) * (beyond - 1))
     fresh = starting(config, np.array([_PRIOR_THRESHOLD]), np.array([excess]))
