@@ -24,7 +24,6 @@ from sources.kafka import KafkaPartition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import FrameType
 
 LOOK_S: Final = 0.005
 NATIVE_EVERY: Final = 10
@@ -158,7 +157,6 @@ class Watch(threading.Thread):
         """Look until it is over."""
         looks = 0
         while not self._over.wait(LOOK_S):
-            self._follow_snapshots()
             if looks % NATIVE_EVERY == 0:
                 self._read_python()
                 self._read_native()
@@ -200,32 +198,38 @@ class Watch(threading.Thread):
             except OSError:
                 continue
 
-    def _follow_snapshots(self) -> None:
-        """Measure how long the worker stands still for a snapshot: from its beginning to the next read."""
-        frame: FrameType | None = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001
-        while frame is not None and frame.f_code.co_filename.startswith(_OURS):
-            name = frame.f_code.co_name
-            if name == "snapshot" and self._snapshot_since_s is None:
-                self._snapshot_since_s = time.monotonic()
-            elif name == "next_batch" and self._snapshot_since_s is not None:
-                self._stalls_s.append(time.monotonic() - self._snapshot_since_s)
-                self._snapshot_since_s = None
-            frame = frame.f_back
+    def snapshot_began(self) -> None:
+        """Note that the worker takes a snapshot of its first source in this epoch."""
+        if self._snapshot_since_s is None:
+            self._snapshot_since_s = time.monotonic()
+
+    def read_again(self) -> None:
+        """Note that the worker reads: until now it stood still for the snapshot."""
+        if self._snapshot_since_s is not None:
+            self._stalls_s.append(time.monotonic() - self._snapshot_since_s)
+            self._snapshot_since_s = None
 
 
 def main() -> None:
     """Run Bytewax as `python -m bytewax.run` does, with a watch beside it."""
     report, sys.argv = Path(sys.argv[1]), ["bytewax.run", *sys.argv[2:]]
     watch = Watch()
-    read = KafkaPartition.next_batch
+    read, snapshot = KafkaPartition.next_batch, KafkaPartition.snapshot
+
+    @wraps(snapshot)
+    def snapshot_noted(self: KafkaPartition) -> bytes:
+        watch.snapshot_began()
+        return snapshot(self)
 
     @wraps(read)
     def next_batch(self: KafkaPartition) -> Any:  # noqa: ANN401 - whatever it gives
         if not watch.began:
             watch.begin()
+        watch.read_again()
         return read(self)
 
     KafkaPartition.next_batch = next_batch  # type: ignore[method-assign]
+    KafkaPartition.snapshot = snapshot_noted  # type: ignore[method-assign]
     watch.start()
     try:
         runpy.run_module("bytewax.run", run_name="__main__", alter_sys=True)

@@ -43,8 +43,11 @@ READ_ROWS: Final = 1_000
 QUOTA_ROWS: Final = 4_000_000
 """How many events a source reads in one epoch: the only thing that keeps it from flooding another worker."""
 
-FETCHING_REST_MS, SHORTEST_REST_MS, LONGEST_REST_MS = 2, 20, 80
+FETCHING_REST_MS, SHORTEST_REST_MS, LONGEST_REST_MS = 2, 20, 120
 """How long a source rests at first: while the client may still fetch, at the end of the log; and at the most."""
+
+BUSY_ROWS: Final = 10
+"""How many events a read must bring for the next one to be soon."""
 
 IDLE_ANSWER_S: Final = 1.0
 """How long a broker may take to confirm that a partition has nothing more."""
@@ -187,13 +190,11 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         return frames
 
     def next_awake(self) -> datetime | None:
-        """Rest a little when there was nothing to read, until a moment at which other sources wake up as well."""
+        """Rest until a moment at which other sources wake up as well: each time, the engine looks at every step."""
         if not self._rest_ms:
             return None
-        due_ms = time.time_ns() // 1_000_000 + self._rest_ms
-        # Each time that one wakes up, the engine looks at every step.
-        step_ms = min(self._rest_ms, SHORTEST_REST_MS)
-        return _EPOCH + timedelta(milliseconds=-(-due_ms // step_ms) * step_ms)
+        rests = time.time_ns() // (self._rest_ms * 1_000_000) + 1
+        return _EPOCH + timedelta(milliseconds=rests * self._rest_ms)
 
     def snapshot(self) -> bytes:
         """Give the positions as bytes, and let a new epoch begin."""
@@ -214,14 +215,12 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         leaving.start()
         leaving.join(LEAVE_TIMEOUT_S)
 
-    def _next_rest_ms(self, *, brought: bool) -> int:
+    def _next_rest_ms(self, rows: int) -> int:
         """Choose how long to rest: a frame of a few events costs as much as one of hundreds."""
         fetching = len(self._at_end) < len(self._positions)
-        if brought:
-            return 0 if fetching else SHORTEST_REST_MS
-        # That a log has ended is known half a second late: too long to ask every 2 ms.
-        shortest_ms = FETCHING_REST_MS if fetching else SHORTEST_REST_MS
-        return min(max(shortest_ms, 2 * self._rest_ms), LONGEST_REST_MS)
+        if rows:
+            return LONGEST_REST_MS if rows < BUSY_ROWS else 0 if fetching else SHORTEST_REST_MS
+        return min(max(FETCHING_REST_MS if fetching else SHORTEST_REST_MS, 2 * self._rest_ms), LONGEST_REST_MS)
 
     def _assign(self) -> dict[int, int]:
         """Go to the positions and return where each partition ends now."""
@@ -266,7 +265,7 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
                 self._heed(notice)
             if len(messages) < wanted:
                 break
-        self._rest_ms = self._next_rest_ms(brought=bool(taken))
+        self._rest_ms = self._next_rest_ms(rows)
         self._rows_in_epoch += rows
         return [self._frame(partition, before[partition], parts) for partition, parts in taken.items()]
 
