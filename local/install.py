@@ -67,7 +67,7 @@ def _exercise(options: dict[str, str]) -> None:
     """Use what every run uses first: topics, a transaction, a group."""
     admin = AdminClient({**options})
     admin.create_topics([NewTopic(TOPIC, 1)])[TOPIC].result(REQUEST_TIMEOUT_S)
-    producer = Producer({**options, "transactional.id": TOPIC})
+    producer = Producer({**options, "transactional.id": TOPIC, "log_level": 0})
     producer.init_transactions(REQUEST_TIMEOUT_S)
     producer.begin_transaction()
     producer.produce(TOPIC, b"value")
