@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import bytewax.operators as op
 from bytewax.dataflow import Stream, operator
@@ -13,8 +13,23 @@ from operators.kernels.sharding import PaneRows, split_by_shard
 from operators.kernels.watermarks import Marks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from operators.kernels.intake import EventColumns
     from operators.kernels.series import Places, Sightings
+
+R = TypeVar("R")
+
+
+class WithNews(Protocol):
+    """A frame that may tell of the progress of event time."""
+
+    @property
+    def news(self) -> Marks | None:
+        """Progress of event time; None when nothing crossed a pane."""
+
+
+X = TypeVar("X", bound=WithNews)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +66,30 @@ def shard(step_id: str, up: Stream[EventFrame], *, shards: int) -> KeyedStream[P
     Returns:
         Rows and news by shard; the news of a frame follow its rows.
     """
+
+    def split(frame: EventFrame) -> list[tuple[int, PaneRows]]:
+        return [] if frame.columns is None else split_by_shard(frame.columns, frame.places)
+
+    return addressed(up, split, shards)
+
+
+def addressed(up: Stream[X], split: Callable[[X], list[tuple[int, R]]], shards: int) -> KeyedStream[R | Marks]:
+    """Send the rows of frames to their shards, and then their news to all of them.
+
+    Args:
+        up: Frames of events.
+        split: Gives the rows of a frame by number of shard.
+        shards: Number of shards.
+
+    Returns:
+        Rows and news by shard; the news of a frame follow its rows.
+    """
     keys = [shard_name(number) for number in range(shards)]
 
-    def split(frame: EventFrame) -> list[tuple[str, PaneRows | Marks]]:
-        items: list[tuple[str, PaneRows | Marks]] = []
-        if frame.columns is not None:
-            rows = split_by_shard(frame.columns, frame.places)
-            items += [(keys[number], part) for number, part in rows]
+    def address(frame: X) -> list[tuple[str, R | Marks]]:
+        items: list[tuple[str, R | Marks]] = [(keys[number], rows) for number, rows in split(frame)]
         if frame.news is not None:
             items += [(key, frame.news) for key in keys]
         return items
 
-    return op.flat_map("split", up, split)
+    return op.flat_map("split", up, address)

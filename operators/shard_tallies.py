@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-import bytewax.operators as op
 from bytewax.dataflow import Stream, operator
 from bytewax.operators import KeyedStream
 
 from operators.kernels.tally_rows import TallyRows, split_tallies
 from operators.kernels.watermarks import Marks
-from operators.shard import shard_name
+from operators.shard import addressed
 
 if TYPE_CHECKING:
     from operators.kernels.intake import EventColumns
@@ -49,15 +48,8 @@ def shard_tallies(step_id: str, up: Stream[DetailedFrame], *, shards: int) -> Ke
     Returns:
         Rows and news by shard; the news of a frame follow its rows.
     """
-    keys = [shard_name(number) for number in range(shards)]
 
-    def split(frame: DetailedFrame) -> list[tuple[str, TallyRows | Marks]]:
-        items: list[tuple[str, TallyRows | Marks]] = []
-        if frame.columns is not None:
-            rows = split_tallies(frame.columns, frame.places, frame.details)
-            items += [(keys[number], part) for number, part in rows]
-        if frame.news is not None:
-            items += [(key, frame.news) for key in keys]
-        return items
+    def split(frame: DetailedFrame) -> list[tuple[int, TallyRows]]:
+        return [] if frame.columns is None else split_tallies(frame.columns, frame.places, frame.details)
 
-    return op.flat_map("split", up, split)
+    return addressed(up, split, shards)

@@ -90,8 +90,9 @@ class Intake:
         heartbeat_ms: Highest heartbeat in the batch, `NO_TIME_MS` without any.
         rejects: Records and items that are no events, in log order.
         decoded: All that was decoded, for those who want more of an event than the columns have.
-        accepted: Shape (decoded events,), bool: which of them are in `columns`, in the same order.
-        tardy: Shape (decoded events,), bool: which of them were late.
+        valid: Shape (decoded events,), bool: which of them keep the rules.
+        kept: Shape (valid events,), bool: which of those are in `columns`, in the same order.
+        heartbeat: Shape (valid events,), bool: which of those are heartbeats.
     """
 
     columns: EventColumns
@@ -101,8 +102,25 @@ class Intake:
     heartbeat_ms: int
     rejects: list[Reject]
     decoded: Decoded
-    accepted: NDArray[np.bool_]
-    tardy: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+    kept: NDArray[np.bool_]
+    heartbeat: NDArray[np.bool_]
+
+    @property
+    def accepted(self) -> NDArray[np.bool_]:
+        """Which of the decoded events are in `columns`; shape (decoded events,)."""
+        return self._of_all(self.kept)
+
+    @property
+    def tardy(self) -> NDArray[np.bool_]:
+        """Which of the decoded events were late; shape (decoded events,)."""
+        return self._of_all(~(self.kept | self.heartbeat))
+
+    def _of_all(self, among_valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Turn a mask over the valid events into one over all of them."""
+        mask = np.zeros(len(self.valid), np.bool_)
+        mask[self.valid] = among_valid
+        return mask
 
 
 def take(
@@ -139,8 +157,7 @@ def take(
     rejects = decoded.rejects
     unnamed = table.places().shard[code] < 0
     valid = (timestamp_ms <= _horizon_ms(kafka_ms, rules, decoded)) & (heartbeat | ((latency_ms >= 0) & ~unnamed))
-    everything_valid = bool(valid.all())
-    if not everything_valid:
+    if not valid.all():
         rejects = sorted(rejects + _invalid(values, decoded, valid, unnamed, latency_ms, heartbeat), key=_log_order)
         timestamp_ms, latency_ms, code = timestamp_ms[valid], latency_ms[valid], code[valid]
         error, heartbeat = error[valid], heartbeat[valid]
@@ -153,9 +170,6 @@ def take(
     if not kept.all():
         columns = columns.where(kept)
     heartbeats = int(np.count_nonzero(heartbeat))
-    accepted, tardy = kept, late & ~heartbeat
-    if not everything_valid:
-        accepted, tardy = _spread(accepted, valid), _spread(tardy, valid)
     return Intake(
         columns=columns,
         top_ms=int(seen_before_ms[-1]),
@@ -164,16 +178,10 @@ def take(
         heartbeat_ms=int(timestamp_ms[heartbeat].max()) if heartbeats else NO_TIME_MS,
         rejects=rejects,
         decoded=decoded,
-        accepted=accepted,
-        tardy=tardy,
+        valid=valid,
+        kept=kept,
+        heartbeat=heartbeat,
     )
-
-
-def _spread(among: NDArray[np.bool_], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Turn a mask over the valid events into one over all of them."""
-    spread = np.zeros(len(valid), np.bool_)
-    spread[valid] = among
-    return spread
 
 
 def _horizon_ms(kafka_ms: Sequence[int], rules: IntakeRules, decoded: Decoded) -> NDArray[np.int64]:
