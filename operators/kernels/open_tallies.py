@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
-from operators.kernels.panes import OpenPanes, Pane, added
-from operators.kernels.sharding import COUNT, PANE, SERIES
+from operators.kernels.panes import OpenPanes, added, stacked, unstacked
 from operators.kernels.tally_rows import STATUS_BITS, STATUS_MASK
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from operators.kernels.panes import Pane
     from operators.kernels.slots import Slots
     from operators.kernels.tally_rows import TallyRows
 
@@ -23,7 +23,10 @@ Slowest: TypeAlias = dict[int, tuple[int, int, str]]
 """By slot: latency in µs, event time in ms and trace id of the slowest request that has one."""
 
 _MAX_PENDING_CODES: Final = 1 << 16
+_BEFORE_ALL: Final = -(1 << 62)
 _EMPTY: Final = np.zeros(0, np.int64)
+_PREFIX: Final = "open_"
+"""What tells the arrays of open panes from others of the snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +76,8 @@ class OpenTallies:
         Returns:
             How many requests were left out because their pane is closed.
         """
-        first = -(1 << 62) if closed is None else closed
-        late = 0
-        for part in rows.panes:
-            totals, buckets = part.totals, part.buckets
-            timely = totals[PANE] >= first
-            if not timely.all():
-                late += int(totals[COUNT, ~timely].sum())
-                buckets = buckets[:, timely[buckets[0]]]
-                buckets[0] = (np.cumsum(timely) - 1)[buckets[0]]
-                totals = totals[:, timely]
-            if totals.shape[1]:
-                totals = totals.copy()
-                totals[SERIES] = slots.of_numbers(part.series, totals[SERIES])
-                self._panes.add(totals, buckets)
+        late = sum(self._panes.add(part, slots, closed) for part in rows.panes)
+        first = _BEFORE_ALL if closed is None else closed
         self._add_codes(rows, slots, first)
         self._add_slowest(rows, slots, first)
         return late
@@ -105,12 +96,12 @@ class OpenTallies:
 
     def slots(self) -> NDArray[np.int64]:
         """Give the slots that have traffic, in any order."""
-        return np.concatenate([_EMPTY, *(traffic.slots for _, traffic in self._panes.items())])
+        return self._panes.slots()
 
     def renumber(self, slot_of: NDArray[np.int64]) -> None:
         """Give all slots other numbers; no two get the same."""
         self._merge()
-        self._panes.replace([(pane, traffic.renumbered(slot_of)) for pane, traffic in self._panes.items()])
+        self._panes.renumber(slot_of)
         for pane, (keys, counts) in self._codes.items():
             self._codes[pane] = added((slot_of[keys >> STATUS_BITS] << STATUS_BITS) | (keys & STATUS_MASK), counts)
         for pane, slowest in self._slowest.items():
@@ -134,14 +125,11 @@ class OpenTallies:
         """Give the arrays of all panes for a snapshot, one behind the other."""
         self._merge()
         panes = self._panes.items()
-        return {
-            "open_slots": _joined([np.diff(traffic.slots, prepend=0) for _, traffic in panes]),
-            "open_stats": _joined([traffic.stats.ravel() for _, traffic in panes]),
-            "open_keys": _joined([np.diff(traffic.keys, prepend=0) for _, traffic in panes]),
-            "open_counts": _joined([traffic.counts for _, traffic in panes]),
-            "open_code_keys": _joined([np.diff(self._codes[pane][0], prepend=0) for pane, _ in panes]),
-            "open_code_counts": _joined([self._codes[pane][1] for pane, _ in panes]),
-        }
+        codes = [self._codes[pane] for pane, _ in panes]
+        found = stacked([traffic for _, traffic in panes])
+        found["code_keys"] = np.concatenate([_EMPTY, *(np.diff(keys, prepend=0) for keys, _ in codes)])
+        found["code_counts"] = np.concatenate([_EMPTY, *(counts for _, counts in codes)])
+        return {_PREFIX + name: array for name, array in found.items()}
 
     def restore(
         self,
@@ -149,28 +137,14 @@ class OpenTallies:
         arrays: Mapping[str, NDArray[Any]],
     ) -> None:
         """Hold what `plain` and `arrays` gave."""
-        slot = key = code = 0
-        panes = []
-        for pane, slots, keys, codes, slowest in plain:
-            stats = arrays["open_stats"][4 * slot : 4 * (slot + slots)].reshape(4, slots)
-            panes.append(
-                (
-                    pane,
-                    Pane(
-                        np.cumsum(arrays["open_slots"][slot : slot + slots]),
-                        stats,
-                        np.cumsum(arrays["open_keys"][key : key + keys]),
-                        arrays["open_counts"][key : key + keys],
-                    ),
-                )
-            )
-            self._codes[pane] = (
-                np.cumsum(arrays["open_code_keys"][code : code + codes]),
-                arrays["open_code_counts"][code : code + codes],
-            )
-            self._slowest[pane] = {number: (latency, at, name) for number, latency, at, name in slowest}
-            slot, key, code = slot + slots, key + keys, code + codes
-        self._panes.replace(panes)
+        held = {name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)}
+        panes = unstacked([(slots, keys) for _, slots, keys, _, _ in plain], held)
+        self._panes.replace([(pane, traffic) for (pane, *_), traffic in zip(plain, panes, strict=True)])
+        at = 0
+        for pane, _, _, codes, slowest in plain:
+            self._codes[pane] = np.cumsum(held["code_keys"][at : at + codes]), held["code_counts"][at : at + codes]
+            self._slowest[pane] = {slot: (latency_us, at_ms, name) for slot, latency_us, at_ms, name in slowest}
+            at += codes
 
     def _add_codes(self, rows: TallyRows, slots: Slots, first: int) -> None:
         codes = rows.codes[:, rows.codes[1] >= first]
@@ -210,7 +184,3 @@ def _keep_slowest(slowest: Slowest, slot: int, found: tuple[int, int, str]) -> N
     known = slowest.get(slot)
     if known is None or (-found[0], found[1], found[2]) < (-known[0], known[1], known[2]):
         slowest[slot] = found
-
-
-def _joined(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    return np.concatenate(parts) if parts else _EMPTY

@@ -15,12 +15,17 @@ from operators.kernels.buckets import BUCKET_BITS, BUCKET_MASK
 from operators.kernels.sharding import COUNT, MAX_US, PANE, SERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from operators.kernels.sharding import PaneRows
+    from operators.kernels.slots import Slots
+
 MAX_PENDING_ROWS: Final = 1 << 16
 """How many appended bucket rows wait before they are merged."""
+
+_EMPTY: Final = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,35 @@ def _starts(values: NDArray[np.int64]) -> NDArray[np.intp]:
     return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
 
 
+def stacked(panes: Sequence[Pane]) -> dict[str, NDArray[np.int64]]:
+    """Give the arrays of panes one behind the other, for a snapshot."""
+    return {
+        "slots": np.concatenate([_EMPTY, *(np.diff(pane.slots, prepend=0) for pane in panes)]),
+        "stats": np.concatenate([_EMPTY, *(pane.stats.ravel() for pane in panes)]),
+        "keys": np.concatenate([_EMPTY, *(np.diff(pane.keys, prepend=0) for pane in panes)]),
+        "counts": np.concatenate([_EMPTY, *(pane.counts for pane in panes)]),
+    }
+
+
+def unstacked(sizes: Sequence[tuple[int, int]], arrays: Mapping[str, NDArray[np.int64]]) -> Iterator[Pane]:
+    """Give the panes of which `stacked` gave the arrays.
+
+    Args:
+        sizes: How many slots and how many keys each pane has.
+        arrays: What `stacked` gave.
+    """
+    slot = key = 0
+    for slots, keys in sizes:
+        yield Pane(
+            np.cumsum(arrays["slots"][slot : slot + slots]),
+            arrays["stats"][4 * slot : 4 * (slot + slots)].reshape(4, slots),
+            np.cumsum(arrays["keys"][key : key + keys]),
+            arrays["counts"][key : key + keys],
+        )
+        slot += slots
+        key += keys
+
+
 class OpenPanes:
     """Panes that may still receive events."""
 
@@ -91,17 +125,32 @@ class OpenPanes:
         self._pending: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         self._pending_rows = 0
 
-    def add(self, totals: NDArray[np.int64], buckets: NDArray[np.int64]) -> None:
-        """Append rows.
+    def add(self, rows: PaneRows, slots: Slots, closed: int | None) -> int:
+        """Append rows of panes that are not closed.
 
         Args:
-            totals: Shape (6, t), as in `PaneRows`, with slots in place of series numbers.
-            buckets: Shape (3, b), as in `PaneRows`.
+            rows: Rows of any panes.
+            slots: Slots of the series; new ones get theirs.
+            closed: First pane that is not closed; None when none is.
+
+        Returns:
+            How many events were left out because their pane is closed.
         """
-        self._pending.append((totals, buckets))
-        self._pending_rows += buckets.shape[1]
-        if self._pending_rows > MAX_PENDING_ROWS:
-            self._merge()
+        totals, buckets, late = rows.totals, rows.buckets, 0
+        if closed is not None and int(totals[PANE].min()) < closed:
+            timely = totals[PANE] >= closed
+            late = int(totals[COUNT, ~timely].sum())
+            buckets = buckets[:, timely[buckets[0]]]
+            buckets[0] = (np.cumsum(timely) - 1)[buckets[0]]
+            totals = totals[:, timely]
+        if totals.shape[1]:
+            totals = totals.copy()
+            totals[SERIES] = slots.of_numbers(rows.series, totals[SERIES])
+            self._pending.append((totals, buckets))
+            self._pending_rows += buckets.shape[1]
+            if self._pending_rows > MAX_PENDING_ROWS:
+                self._merge()
+        return late
 
     def first(self) -> int | None:
         """Give the earliest pane that has traffic, None when there is none."""
@@ -117,6 +166,14 @@ class OpenPanes:
         """List the panes, earliest first."""
         self._merge()
         return sorted(self._panes.items())
+
+    def slots(self) -> NDArray[np.int64]:
+        """Give the slots that have traffic, in any order."""
+        return np.concatenate([_EMPTY, *(traffic.slots for _, traffic in self.items())])
+
+    def renumber(self, slot_of: NDArray[np.int64]) -> None:
+        """Give all slots other numbers; no two get the same."""
+        self.replace([(pane, traffic.renumbered(slot_of)) for pane, traffic in self.items()])
 
     def replace(self, panes: Sequence[tuple[int, Pane]]) -> None:
         """Forget everything and hold these panes instead."""

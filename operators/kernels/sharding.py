@@ -49,6 +49,11 @@ class PaneRows:
     totals: NDArray[np.int64]
     buckets: NDArray[np.int64]
 
+    @property
+    def requests(self) -> int:
+        """How many events there are."""
+        return int(self.totals[COUNT].sum())
+
     def __reduce__(self) -> tuple[type[PaneRows], tuple[list[tuple[str, str]], NDArray[np.int64], NDArray[np.int64]]]:
         """Take along to another process only the series that are in the rows."""
         used, index = np.unique(self.totals[SERIES], return_inverse=True)

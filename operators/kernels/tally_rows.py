@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from operators.kernels.sharding import COUNT, PaneRows, split_by_shard
+from operators.kernels.sharding import PaneRows, split_by_shard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,7 +46,7 @@ class TallyRows:
     @property
     def requests(self) -> int:
         """How many requests there are."""
-        return sum(int(rows.totals[COUNT].sum()) for rows in self.panes)
+        return sum(rows.requests for rows in self.panes)
 
     def __reduce__(self) -> tuple[type[TallyRows], tuple[object, ...]]:
         """Take along to another process only the series that are in the rows."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FORMAT = Path(__file__).with_name("bridge_storage")
 NOBODY = "http://127.0.0.1:9/api/v1/write"
 LOADERS: dict[str, Callable[[bytes], Any]] = {
-    "tally": lambda data: ShardTallies.from_bytes(RULES, data, Vitals("test", "events"), ShardVitals()),
+    "tally": lambda data: ShardTallies(RULES, Vitals("test", "events"), ShardVitals(), data),
     "tallies": lambda data: Tallies.from_bytes(RULES, data),
 }
 

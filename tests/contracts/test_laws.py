@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from operators.kernels.closing import OVERFLOW_ENDPOINT
 from operators.kernels.episodes import Harmless, Maintenance
 from operators.kernels.scoring import ScoringConfig
 from operators.kernels.scoring.novelty import Novelty
 from operators.kernels.scoring.panel import DetectorSpec, PanelConfig
 from operators.kernels.scoring.rules import BurnRate, Limits
-from operators.kernels.windows import OVERFLOW_ENDPOINT, WindowRules
+from operators.kernels.windows import WindowRules
 from tests.contracts.chain import RULES, Cut, Output, Watch, run_chain
 from tests.dirty_log import START_MS, Log, dirty_log
 from tests.incident_log import SERVICES, incident_log

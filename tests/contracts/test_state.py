@@ -34,7 +34,7 @@ POLICY = EpisodeConfig.for_windows(length_ms=RULES.length_ms, slide_ms=RULES.sli
 
 
 def windows_from(data: bytes) -> ShardWindows:
-    return ShardWindows.from_bytes(RULES, data, Vitals("test", "events"), ShardVitals())
+    return ShardWindows(RULES, Vitals("test", "events"), ShardVitals(), data)
 
 
 LOADERS: dict[str, Callable[[bytes], Any]] = {
@@ -50,7 +50,7 @@ LOADERS: dict[str, Callable[[bytes], Any]] = {
 
 
 def new_windows() -> ShardWindows:
-    return ShardWindows(Windows(RULES), {}, Vitals("test", "events"), ShardVitals())
+    return ShardWindows(RULES, Vitals("test", "events"), ShardVitals())
 
 
 @dataclass

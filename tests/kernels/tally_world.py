@@ -12,7 +12,6 @@ from operators.kernels.decode import EventDecoder, TracedEvent
 from operators.kernels.intake import NO_TIME_MS, IntakeRules, joined, take
 from operators.kernels.resolution import classic_counts
 from operators.kernels.series import SeriesTable
-from operators.kernels.tallies import Tallies
 from operators.kernels.tally_rows import split_tallies
 from operators.kernels.traits import traits_of
 from operators.kernels.watermarks import ACTIVE, ENDED, Mark, Marks
@@ -41,7 +40,7 @@ class TallyWorld:
         self.table = SeriesTable(SHARDS)
         self.tops = [NO_TIME_MS] * partitions
         self.vitals = Vitals("test", "events")
-        self.shards = [ShardTallies(Tallies(rules), {}, self.vitals, ShardVitals()) for _ in range(SHARDS)]
+        self.shards = [ShardTallies(rules, self.vitals, ShardVitals()) for _ in range(SHARDS)]
         self.census = CensusState(Census(rules, SHARDS), rules, {})
         self.frames: list[TallyFrame] = []
         self.mark(range(partitions))
@@ -86,9 +85,7 @@ class TallyWorld:
 
     def resume(self) -> None:
         """Stop, and go on from a snapshot."""
-        self.shards = [
-            ShardTallies.from_bytes(self.rules, shard.to_bytes(), self.vitals, ShardVitals()) for shard in self.shards
-        ]
+        self.shards = [ShardTallies(self.rules, self.vitals, ShardVitals(), shard.to_bytes()) for shard in self.shards]
         self.census = CensusState.from_bytes(self.rules, SHARDS, self.census.to_bytes())
         self.table = SeriesTable(SHARDS)
         self.mark(range(len(self.tops)))

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from operators.kernels import panes as panes_kernel
 from operators.kernels.buckets import BUCKET_BITS
-from operators.kernels.panes import OpenPanes, Pane, added, merged
+from operators.kernels.panes import OpenPanes, Pane, added, merged, stacked, unstacked
+from operators.kernels.sharding import PaneRows
+from operators.kernels.slots import Slots
 
 if TYPE_CHECKING:
     import pytest
-    from numpy.typing import NDArray
 
 Row = tuple[int, int, int, int, int]
 """Slot, pane, bucket, latency in µs, and whether it failed."""
@@ -30,11 +31,14 @@ Sums = tuple[dict[int, tuple[int, ...]], dict[int, int]]
 """Of one pane: by slot its count, errors, sum and maximum; by key the requests in the bucket."""
 
 
-def columns(rows: list[Row]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """One column of totals and one bucket row for each event: the least that a shard can be sent."""
+SERIES = [("shop", f"/{slot}") for slot in range(4)]
+
+
+def added_to(panes: OpenPanes, rows: list[Row], closed: int | None = None) -> int:
+    """Add one column of totals and one bucket row for each event: the least that a shard can be sent."""
     totals = np.array([(slot, pane, 1, failed, us, us) for slot, pane, _, us, failed in rows], np.int64).T
     buckets = np.array([(number, bucket, 1) for number, (_, _, bucket, _, _) in enumerate(rows)], np.int64).T
-    return totals, buckets
+    return panes.add(PaneRows(SERIES, totals, buckets), Slots(SERIES), closed)
 
 
 def by_hand(batches: list[list[Row]]) -> dict[int, Sums]:
@@ -59,7 +63,7 @@ def read(pane: Pane) -> Sums:
 def test_pane_is_the_sum_of_its_rows(batches: list[list[Row]]) -> None:
     panes = OpenPanes()
     for batch in batches:
-        panes.add(*columns(batch))
+        added_to(panes, batch)
     expected = by_hand(batches)
     assert {pane: read(traffic) for pane, traffic in panes.items()} == expected
     assert panes.first() == min(expected)
@@ -69,9 +73,9 @@ def test_pane_is_the_sum_of_its_rows(batches: list[list[Row]]) -> None:
 def test_merging_early_and_often_changes_nothing(batches: list[list[Row]]) -> None:
     eager, lazy = OpenPanes(), OpenPanes()
     for batch in batches:
-        eager.add(*columns(batch))
+        added_to(eager, batch)
         eager.first()
-        lazy.add(*columns(batch))
+        added_to(lazy, batch)
     assert [(pane, read(traffic)) for pane, traffic in eager.items()] == [
         (pane, read(traffic)) for pane, traffic in lazy.items()
     ]
@@ -81,7 +85,7 @@ def test_rows_are_merged_before_too_many_wait(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(panes_kernel, "MAX_PENDING_ROWS", 10)
     panes = OpenPanes()
     for _ in range(20):
-        panes.add(*columns([(0, 1, 5, 7, 0)] * 3))
+        added_to(panes, [(0, 1, 5, 7, 0)] * 3)
         assert sum(rows.shape[1] for _, rows in panes._pending) <= 10
     ((_, pane),) = panes.items()
     assert pane.counts.tolist() == [60]
@@ -90,7 +94,7 @@ def test_rows_are_merged_before_too_many_wait(monkeypatch: pytest.MonkeyPatch) -
 
 def test_pane_that_is_taken_out_is_gone() -> None:
     panes = OpenPanes()
-    panes.add(*columns([(0, 1, 5, 7, 0), (0, 2, 5, 7, 0)]))
+    added_to(panes, [(0, 1, 5, 7, 0), (0, 2, 5, 7, 0)])
     taken = panes.pop(1)
     assert taken is not None
     assert taken.counts.tolist() == [1]
@@ -100,10 +104,29 @@ def test_pane_that_is_taken_out_is_gone() -> None:
     assert panes.first() is None
 
 
+@given(st.lists(ROWS, min_size=1, max_size=4), st.integers(-2, 4))
+def test_rows_of_closed_panes_are_left_out_and_counted(batches: list[list[Row]], closed: int) -> None:
+    panes = OpenPanes()
+    late = sum(added_to(panes, batch, closed) for batch in batches)
+    timely = [[row for row in batch if row[1] >= closed] for batch in batches]
+    assert {pane: read(traffic) for pane, traffic in panes.items()} == by_hand(timely)
+    assert late == sum(map(len, batches)) - sum(map(len, timely))
+
+
+@given(st.lists(ROWS, max_size=6))
+def test_stacked_panes_come_back_as_they_were(batches: list[list[Row]]) -> None:
+    panes = OpenPanes()
+    for batch in batches:
+        added_to(panes, batch)
+    held = [pane for _, pane in panes.items()]
+    again = unstacked([(len(pane.slots), len(pane.keys)) for pane in held], stacked(held))
+    assert [read(pane) for pane in again] == [read(pane) for pane in held]
+
+
 @given(ROWS)
 def test_renumbering_two_series_to_one_adds_them_up(rows: list[Row]) -> None:
     panes = OpenPanes()
-    panes.add(*columns([(slot, 1, bucket, us, failed) for slot, _, bucket, us, failed in rows]))
+    added_to(panes, [(slot, 1, bucket, us, failed) for slot, _, bucket, us, failed in rows])
     slot_of = [2, 5, 2, 1]
     ((_, pane),) = panes.items()
     moved = by_hand([[(slot_of[slot], 1, bucket, us, failed) for slot, _, bucket, us, failed in rows]])

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.kernels.buckets import OFFSET, bucket_of
+from operators.kernels.closing import OVERFLOW_ENDPOINT
 from operators.kernels.resolution import CLASSIC_BOUNDS_S, FINEST_SCHEMA, coarser
 from operators.kernels.tallies import MAX_BUCKETS
-from operators.kernels.windows import OVERFLOW_ENDPOINT
 from tests.dirty_log import START_MS, Log, dirty_log, event
 from tests.kernels.tally_world import KAFKA_MS, RULES, TallyWorld, samples_of
 from tests.tally_oracle import TallyOracle
@@ -151,7 +151,7 @@ def test_series_that_come_and_go_without_end_are_counted_right_while_their_place
         elif key[2] == "classic":
             assert value == classic[key[0]][key[1]]
     assert told > 3000
-    assert max(len(shard._tallies._slots.names) for shard in world.shards) < 200
+    assert max(len(shard._panes.names) for shard in world.shards) < 200
 
 
 def test_series_without_a_place_are_counted_in_overflow() -> None:

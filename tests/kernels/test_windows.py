@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.kernels.census import Census
+from operators.kernels.closing import OVERFLOW_ENDPOINT
 from operators.kernels.decode import EventDecoder
 from operators.kernels.intake import NO_TIME_MS, IntakeRules, take
 from operators.kernels.series import SeriesTable
 from operators.kernels.sharding import split_by_shard
 from operators.kernels.watermarks import ACTIVE, ENDED, IDLE, Mark, Marks, Watermarks
-from operators.kernels.windows import OVERFLOW_ENDPOINT, WindowRules, Windows
+from operators.kernels.windows import WindowRules, Windows
 from tests.dirty_log import START_MS, Log, dirty_log, event
 from tests.oracle import Oracle
 
