@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,7 @@ DEFAULT_PARTITIONS: Final = 4
 HEADER_ROOM_BYTES: Final = 64 * 1024
 """What a dead letter may be larger than the record that it holds: the headers that say what was wrong with it."""
 
+_LOG: Final = logging.getLogger(__name__)
 _BROKER_DEFAULT: Final = -1
 _KAFKA_MESSAGE_BYTES: Final = 1_048_588
 _MESSAGE_BYTES: Final = "max.message.bytes"
@@ -34,7 +36,7 @@ _POLL_S: Final = 0.1
 
 
 class TopicError(OutputError):
-    """A topic that can't be created, or that can't hold what the flow would write to it."""
+    """A topic that can't be created."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class OutputTopic:
         name: Its name.
         compacted: Whether only the latest record of each key is kept. The youngest day is kept whole, because a
             resumed sink looks for its own records there.
-        holds: Another topic, whose records it must be able to take with further headers; None for none.
+        holds: Another topic, whose records it should be able to take with further headers; None for none.
     """
 
     name: str
@@ -62,7 +64,8 @@ def ensure_topics(
 ) -> dict[str, int]:
     """Create the topics that are missing.
 
-    Safe to be called by several processes at once. Existing topics are left as they are.
+    Safe to be called by several processes at once. Existing topics are left as they are; a warning tells of one that
+    would not take every record that it is to hold.
 
     Args:
         client: Options in librdkafka's spelling, brokers included.
@@ -75,7 +78,7 @@ def ensure_topics(
 
     Raises:
         ClusterUnavailableError: Kafka did not answer, or did not let us in.
-        TopicError: A topic can't be created, or takes smaller records than it has to.
+        TopicError: A topic can't be created.
     """
     admin, reasons = open_admin(client)
     present = cluster_metadata(admin, reasons, client, timeout_s=timeout_s).topics
@@ -85,9 +88,14 @@ def ensure_topics(
             if topic.name not in present:
                 _create(admin, topic, partitions, needed, timeout_s)
             elif needed and _message_bytes(admin, topic.name, timeout_s) < needed:
-                raise TopicError(
-                    f"topic `{topic.name}` must have a {_MESSAGE_BYTES} of {needed} or more, or a rejected record of "
-                    f"`{topic.holds}` would not fit into it with its headers"
+                # It fits all but the largest, and topics that somebody else created have the same limit everywhere.
+                _LOG.warning(
+                    "topic `%s` has a %s below %d: the largest records of `%s`, should they be rejected, would not fit "
+                    "into it with their headers, and the flow would stop there",
+                    topic.name,
+                    _MESSAGE_BYTES,
+                    needed,
+                    topic.holds,
                 )
     except KafkaException as error:
         raise TopicError(f"output topics can't be created: {reason(error, client)}") from error

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.dirty_log import START_MS, event
 from tests.flow_process import FlowProcess, settings_for
-from tests.kafka_log import NewRecord, produce, read_topic, wait_for_records
+from tests.kafka_log import NewRecord, create_topics, produce, read_topic, wait_for_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +74,19 @@ def test_missing_topic_is_named_and_not_created(kafka: KafkaCluster, topics: Top
     assert (codes, len(stderr.splitlines())) == ([1], 1)
     assert f"topic `{absent}` does not exist" in stderr
     assert absent not in AdminClient(dict(kafka.client_options)).list_topics(timeout=15).topics
+
+
+def test_topics_that_somebody_created_with_the_defaults_of_the_broker_are_written_to(
+    kafka: KafkaCluster, topics: Topics
+) -> None:
+    create_topics(kafka.client_options, [topics.windows, topics.alerts, topics.dead_letter], partitions=3)
+    create_topics(kafka.client_options, [topics.alerts_state], partitions=1, cleanup_policy="compact")
+    publish(kafka, topics, range(100))
+    produce(kafka.client_options, topics.events, [NewRecord(b"not an event", b"key", 0, (), KAFKA_MS)])
+    codes, stderr = FlowProcess(settings_for(kafka, topics, KAFKA__STOP_AT_END="true")).run()
+    assert codes == [0], stderr
+    assert len(read_topic(kafka.client_options, topics.windows)) == 15
+    assert [letter.value for letter in read_topic(kafka.client_options, topics.dead_letter)] == [b"not an event"]
 
 
 def test_taken_port_is_named(kafka: KafkaCluster, topics: Topics) -> None:

@@ -55,12 +55,14 @@ def test_the_largest_event_fits_into_the_dead_letter_topic_with_its_headers(
     assert (record.value, record.headers) == (value, headers)
 
 
-def test_a_dead_letter_topic_that_is_too_small_is_refused_before_anything_is_read(
-    kafka: KafkaCluster, make_topic: Callable[..., str]
+def test_a_dead_letter_topic_that_is_too_small_for_the_largest_events_is_told_of_and_used(
+    kafka: KafkaCluster, make_topic: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:
     events, dead = make_topic("events", max_message_bytes="500000"), make_topic("dead", max_message_bytes="500000")
-    with pytest.raises(TopicError, match=rf"topic `{dead}` must have a max.message.bytes of 565536 or more"):
-        ensure_topics(kafka.client_options, [OutputTopic(dead, holds=events)])
+    assert ensure_topics(kafka.client_options, [OutputTopic(dead, holds=events)]) == {dead: 4}
+    [told] = caplog.messages
+    assert f"topic `{dead}` has a max.message.bytes below 565536" in told
+    assert config_of(kafka.client_options, dead)["max.message.bytes"] == "500000"
 
 
 def test_existing_topics_are_left_alone_and_counted(kafka: KafkaCluster, make_topic: Callable[..., str]) -> None:
