@@ -76,12 +76,7 @@ def run(
     """
     if flow not in flows():
         _refuse(f"there is no flow {flow!r}; the flows are {', '.join(flows())}")
-    stall_s = max(STALL_S, float(STALL_EPOCHS * snapshot_interval)) if stall_after is None else stall_after
-    if stall_s <= snapshot_interval:
-        _refuse(
-            f"--stall-after {stall_s:g}: must be more than --snapshot-interval ({snapshot_interval}), or the processes "
-            f"would be restarted for waiting for the next snapshot"
-        )
+    stall_s = _stall_s(stall_after, snapshot_interval)
     settings = load_settings()
     plan = Plan(
         flow=flow,
@@ -99,6 +94,16 @@ def run(
     limits = Limits(start_s=start_timeout + snapshot_interval, stall_s=stall_s)
     restarts = Restarts(most=max_restarts, within_s=restart_window, first_delay_s=first_delay)
     raise typer.Exit(_supervise(Supervisor(plan, restarts, limits, stop_timeout, log)))
+
+
+def _stall_s(stall_after: float | None, snapshot_interval: int) -> float:
+    stall_s = max(STALL_S, float(STALL_EPOCHS * snapshot_interval)) if stall_after is None else stall_after
+    if stall_s <= snapshot_interval:
+        _refuse(
+            f"--stall-after {stall_s:g}: must be more than --snapshot-interval ({snapshot_interval}), or the processes "
+            f"would be restarted for waiting for the next snapshot"
+        )
+    return stall_s
 
 
 def _unbuffered(stream: TextIO) -> BinaryIO:
