@@ -17,7 +17,7 @@ from flows.settings import Settings, load_settings
 from flows.startup import one_line_errors, recover, serve_page, source_of, spare_the_collector
 from operators.alert import alert
 from operators.census import census
-from operators.kernels.windows import WindowRules
+from operators.kernels.window_rules import WindowRules
 from operators.score import score
 from operators.shard import shard
 from operators.vitals import Vitals

@@ -16,7 +16,7 @@ from flows.startup import one_line_errors, recover, serve_page, source_of, spare
 from operators.census import census
 from operators.kernels.decode import TracedEvent
 from operators.kernels.traits import traits_of
-from operators.kernels.windows import WindowRules
+from operators.kernels.window_rules import WindowRules
 from operators.shard_tallies import shard_tallies
 from operators.tally import tally
 from operators.vitals import Vitals

@@ -12,7 +12,7 @@ from operators.kernels.census import Census, Verdict
 from operators.kernels.codec import pack, unpack
 from operators.kernels.series import Sightings
 from operators.kernels.watermarks import Mark, Marks, Watermarks
-from operators.kernels.windows import WindowRules
+from operators.kernels.window_rules import WindowRules
 from operators.reporting import reported
 from operators.shard import EventFrame, shard_name
 from operators.stateful import ShardLogic

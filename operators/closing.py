@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bytewax.operators import KeyedStream
 
     from operators.kernels.closing import ClosingPanes
-    from operators.kernels.windows import WindowRules
+    from operators.kernels.window_rules import WindowRules
     from operators.vitals import ShardVitals, Vitals
 
 R = TypeVar("R")

@@ -9,7 +9,7 @@ from bytewax.operators import KeyedStream
 
 from operators.kernels.frames import WARMING, ScoredFrame, WindowFrame
 from operators.kernels.scoring import Scorer, ScoringConfig
-from operators.kernels.windows import WindowRules
+from operators.kernels.window_rules import WindowRules
 from operators.reporting import reported
 from operators.stateful import ShardLogic
 from operators.vitals import ShardVitals, Vitals

@@ -11,7 +11,7 @@ from operators.kernels.tallies import Tallies
 from operators.kernels.tally_frame import TallyFrame
 from operators.kernels.tally_rows import TallyRows
 from operators.kernels.watermarks import Marks
-from operators.kernels.windows import WindowRules
+from operators.kernels.window_rules import WindowRules
 from operators.vitals import Vitals
 
 

@@ -12,7 +12,8 @@ from operators.kernels.census import Verdict
 from operators.kernels.frames import WindowFrame
 from operators.kernels.sharding import PaneRows
 from operators.kernels.watermarks import Marks
-from operators.kernels.windows import WindowRules, Windows
+from operators.kernels.window_rules import WindowRules
+from operators.kernels.windows import Windows
 from operators.vitals import Vitals
 
 

@@ -16,7 +16,7 @@ from operators.kernels.series import shard_of
 
 if TYPE_CHECKING:
     from operators.kernels.series import Sightings
-    from operators.kernels.windows import WindowRules
+    from operators.kernels.window_rules import WindowRules
 
 Series: TypeAlias = tuple[str, str]
 

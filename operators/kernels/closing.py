@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from operators.kernels.windows import WindowRules
+    from operators.kernels.window_rules import WindowRules
 
 OVERFLOW_ENDPOINT: Final = "__overflow__"
 """Endpoint that stands for the series of a service that came after the limit was reached."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from operators.kernels.windows import WindowRules
+    from operators.kernels.window_rules import WindowRules
 
 MAX_BUCKETS: Final = 160
 """Most buckets in the histogram of a series; what other libraries keep as well."""

@@ -7,7 +7,6 @@ subtracted. So closing costs what is in the window, however many panes it spans.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -24,31 +23,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from operators.kernels.window_rules import WindowRules
+
 _EMPTY: Final = np.zeros(0, np.int64)
 _PERCENTS: Final = np.array([[50], [90], [99]])
 _VERSION: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class WindowRules:
-    """The settings of the windows.
-
-    Attributes:
-        length_ms: Length of a window, a multiple of `slide_ms`.
-        slide_ms: Distance of two window ends, and length of a pane.
-        series_ttl_ms: How long a series that is silent keeps its windows.
-        max_series: Most series in all shards; later ones fold into `__overflow__` of their service.
-    """
-
-    length_ms: int
-    slide_ms: int
-    series_ttl_ms: int
-    max_series: int
-
-    @property
-    def panes_in_window(self) -> int:
-        """How many panes a window spans."""
-        return self.length_ms // self.slide_ms
 
 
 class Windows(ClosingPanes[PaneRows, Pane, WindowFrame]):

@@ -21,7 +21,7 @@ from operators.kernels.intake import NO_TIME_MS, IntakeRules, take
 from operators.kernels.scoring import ScoringConfig
 from operators.kernels.series import SeriesTable
 from operators.kernels.watermarks import ACTIVE, ENDED, Mark, Marks
-from operators.kernels.windows import WindowRules
+from operators.kernels.window_rules import WindowRules
 from operators.score import score
 from operators.shard import EventFrame, shard
 from operators.vitals import Vitals

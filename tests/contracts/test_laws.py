@@ -19,7 +19,7 @@ from operators.kernels.scoring import ScoringConfig
 from operators.kernels.scoring.novelty import Novelty
 from operators.kernels.scoring.panel import DetectorSpec, PanelConfig
 from operators.kernels.scoring.rules import BurnRate, Limits
-from operators.kernels.windows import WindowRules
+from operators.kernels.window_rules import WindowRules
 from tests.contracts.chain import RULES, Cut, Output, Watch, run_chain
 from tests.dirty_log import START_MS, Log, dirty_log
 from tests.incident_log import SERVICES, incident_log

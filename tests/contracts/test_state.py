@@ -13,7 +13,8 @@ from operators.kernels.codec import StateError, pack
 from operators.kernels.episodes import EpisodeConfig, Episodes
 from operators.kernels.scoring import Scorer, ScoringConfig
 from operators.kernels.sharding import split_by_shard
-from operators.kernels.windows import WindowRules, Windows
+from operators.kernels.window_rules import WindowRules
+from operators.kernels.windows import Windows
 from operators.vitals import ShardVitals, Vitals
 from operators.window import ShardWindows
 from sources import position

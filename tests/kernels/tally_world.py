@@ -15,7 +15,7 @@ from operators.kernels.series import SeriesTable
 from operators.kernels.tally_rows import split_tallies
 from operators.kernels.traits import traits_of
 from operators.kernels.watermarks import ACTIVE, ENDED, Mark, Marks
-from operators.kernels.windows import WindowRules
+from operators.kernels.window_rules import WindowRules
 from operators.tally import ShardTallies
 from operators.vitals import ShardVitals, Vitals
 from tests.dirty_log import START_MS, Log

@@ -17,7 +17,8 @@ from operators.kernels.intake import NO_TIME_MS, IntakeRules, take
 from operators.kernels.series import SeriesTable
 from operators.kernels.sharding import split_by_shard
 from operators.kernels.watermarks import ACTIVE, ENDED, IDLE, Mark, Marks, Watermarks
-from operators.kernels.windows import WindowRules, Windows
+from operators.kernels.window_rules import WindowRules
+from operators.kernels.windows import Windows
 from tests.dirty_log import START_MS, Log, dirty_log, event
 from tests.oracle import Oracle
 
