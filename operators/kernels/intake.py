@@ -207,13 +207,15 @@ def _invalid(
     counts = np.ones(len(values), np.int64) if decoded.counts is None else decoded.counts
     record_of = np.repeat(np.arange(len(values)), counts)
     first = np.cumsum(counts) - counts
+    gone: dict[int, set[int | None]] = {}
+    for reject in decoded.rejects:
+        gone.setdefault(reject.record, set()).add(reject.item)
     split: dict[int, list[tuple[int | None, bytes]]] = {}
     rejects = []
     for row in np.flatnonzero(~valid).tolist():
         record = int(record_of[row])
         if record not in split:
-            gone = {reject.item for reject in decoded.rejects if reject.record == record}
-            split[record] = _good_items(values[record] or b"", gone)
+            split[record] = _good_items(values[record] or b"", gone.get(record, set()))
         item, value = split[record][row - int(first[record])]
         if not heartbeat[row] and (unnamed[row] or latency_ms[row] < 0):
             field = "service" if unnamed[row] else "latency_ms"
