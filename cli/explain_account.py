@@ -194,11 +194,6 @@ class _Replay:
         found = self._episodes.standings(service, self.endpoint)
         return next((one for one in found if one.alertname == alertname), None)
 
-    def held_by(self, number: int) -> str:
-        """Tell what keeps an anomaly of a signal from opening an alert; empty if nothing does."""
-        standings = self._episodes.standings(self.recent[-1].windows.service[0], self.endpoint)
-        return next((one.held for one in standings if one.alertname == ALERTNAMES[number]), "")
-
     def silence(self) -> SilenceAccount:
         """Tell how the service stands by its own rhythm."""
         watch, end_ms = self._watch, self.recent[-1].windows.window_end_ms

@@ -29,7 +29,6 @@ class WindowRecord(msgspec.Struct, frozen=True, gc=False):
     latency_expected: float | None = None
     latency_upper: float | None = None
     errors_score: float | None = None
-    errors_expected: float | None = None
     traffic_score: float | None = None
     traffic_expected: float | None = None
 

@@ -9,8 +9,6 @@ from evaluation.episodes import openings
 from evaluation.judgement import Labelled, delay_f1, worth_at, worth_at_budget
 from evaluation.recordings import Recording
 
-DAY_S = 86_400.0
-
 
 def recording(time_s: np.ndarray) -> Recording:
     return Recording("one.csv", [str(t) for t in time_s], time_s, np.zeros(len(time_s)))

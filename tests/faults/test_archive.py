@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 KILLS = int(os.environ.get("FAULT_KILLS", "6"))
 SEED = int(os.environ.get("FAULT_SEED", "20261123"))
-BEATS = 100
 PACE_S = 0.25
 
 

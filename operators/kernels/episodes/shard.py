@@ -123,7 +123,6 @@ class Episodes:
             Standing(
                 ALERTNAMES[kind],
                 tuple(track.evidence),
-                self._config.open_windows,
                 self.needed_score(),
                 track.held,
                 track.firing,

@@ -23,7 +23,6 @@ class Standing:
     Attributes:
         alertname: Its name.
         evidence: (window end, score) of the anomalous windows that count towards opening it.
-        needed_windows: How many of them open it, if none is very unlikely.
         needed_score: The score that the largest of them must have, 1 within the budget.
         held: Why it did not open though it would have; empty if nothing holds it back.
         firing: The transition that opened it, None while it is not open.
@@ -31,7 +30,6 @@ class Standing:
 
     alertname: str
     evidence: tuple[tuple[int, float], ...]
-    needed_windows: int
     needed_score: float
     held: str
     firing: Transition | None
