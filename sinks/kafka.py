@@ -236,10 +236,10 @@ class KafkaOutputPartition(StatefulSinkPartition[OutputRecords, bytes]):
         first, end = partition_bounds(config.client, self._id, topic, index)
         start = self._resume_offset
         if start is None:
-            admin, _ = open_admin(config.client)
-            baseline = stored_baseline(admin, self._id, topic, index)
+            baseline = stored_baseline(config.client, self._id, topic, index)
             start = end if baseline is None else baseline
             # Stored again even if it is there: Kafka forgets the offsets of a group that nobody touches for a week.
+            admin, _ = open_admin(config.client)
             store_baseline(admin, self._id, topic, index, start)
         self._tail = read_tail(config.client, self._id, topic, index, max(start, first), end)
 

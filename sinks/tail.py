@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import (
     Consumer,
@@ -21,11 +21,12 @@ from confluent_kafka import (
 )
 
 from sinks.records import EVENT_TIME_HEADER, ID_HEADER
-from sources.clients import ANSWER_TIMEOUT_S, with_log
+from sources.clients import ANSWER_TIMEOUT_S, PASSING, persistently, with_log
 from sources.errors import OutputError
+from sources.groups import committed_offsets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from confluent_kafka.admin import AdminClient
 
@@ -33,20 +34,8 @@ MAX_TAIL_IDS: Final = 5_000_000
 """Most records of one partition that a resumed sink remembers: about 1 GB."""
 
 _READ_TIMEOUT_S: Final = 60.0
-_RETRY_S: Final = 0.1
-_PASSING: Final = {
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError._TRANSPORT,  # noqa: SLF001 - librdkafka's own codes are spelled so
-}
-"""What a cluster answers while a topic is being created or a broker starts; librdkafka does not ask again by itself."""
 _BATCH_RECORDS: Final = 5_000
 _POLL_S: Final = 0.02
-_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -102,11 +91,11 @@ class Tail:
         return self._frame_times_ms[min(frame, len(self._frame_ends) - 1)] if self._frame_ends else 0
 
 
-def stored_baseline(admin: AdminClient, group: str, topic: str, partition: int) -> int | None:
+def stored_baseline(client: Mapping[str, Any], group: str, topic: str, partition: int) -> int | None:
     """Read where a sink that never took a snapshot began to write.
 
     Args:
-        admin: A client of the cluster.
+        client: Options in librdkafka's spelling, brokers included.
         group: Consumer group that holds the offset.
         topic: Output topic.
         partition: Output partition.
@@ -117,14 +106,7 @@ def stored_baseline(admin: AdminClient, group: str, topic: str, partition: int) 
     Raises:
         KafkaException: The cluster did not answer.
     """
-    request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition)])
-
-    def ask() -> int:
-        answer = admin.list_consumer_group_offsets([request], request_timeout=ANSWER_TIMEOUT_S)
-        return int(answer[group].result(ANSWER_TIMEOUT_S).topic_partitions[0].offset)
-
-    offset = _persistently(ask)
-    return offset if offset >= 0 else None
+    return committed_offsets(client, group, [TopicPartition(topic, partition)]).get((topic, partition))
 
 
 def store_baseline(admin: AdminClient, group: str, topic: str, partition: int, offset: int) -> None:
@@ -148,7 +130,7 @@ def store_baseline(admin: AdminClient, group: str, topic: str, partition: int, o
         if failure is not None:
             raise KafkaException(failure)
 
-    _persistently(ask)
+    persistently(ask)
 
 
 def partition_bounds(client: Mapping[str, Any], group: str, topic: str, partition: int) -> tuple[int, int]:
@@ -170,7 +152,7 @@ def partition_bounds(client: Mapping[str, Any], group: str, topic: str, partitio
     consumer = Consumer(with_log(client, options))
     where = TopicPartition(topic, partition)
     try:
-        return _persistently(lambda: consumer.get_watermark_offsets(where, timeout=ANSWER_TIMEOUT_S))
+        return persistently(lambda: consumer.get_watermark_offsets(where, timeout=ANSWER_TIMEOUT_S))
     finally:
         consumer.close()
 
@@ -215,23 +197,6 @@ def read_tail(client: Mapping[str, Any], group: str, topic: str, partition: int,
     return tail
 
 
-def _persistently(ask: Callable[[], _T]) -> _T:
-    """Ask a question again while the answer may only be too early.
-
-    Raises:
-        KafkaException: The cluster refused, or did not come round in time.
-    """
-    deadline = time.monotonic() + ANSWER_TIMEOUT_S
-    while True:
-        try:
-            return ask()
-        except KafkaException as error:
-            passing = error.args[0].retriable() or error.args[0].code() in _PASSING
-            if not passing or time.monotonic() >= deadline:
-                raise
-        time.sleep(_RETRY_S)
-
-
 def _fill(tail: Tail, consumer: Consumer, where: str) -> None:
     """Read until the end of the tail has been reached."""
     deadline = time.monotonic() + _READ_TIMEOUT_S
@@ -241,7 +206,7 @@ def _fill(tail: Tail, consumer: Consumer, where: str) -> None:
             if error is None:
                 tail.add(message)
             elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own codes are spelled so
-                if error.retriable() or error.code() in _PASSING:
+                if error.retriable() or error.code() in PASSING:
                     continue
                 raise OutputError(f"own records in {where} can't be read back: {error.str()}")
             elif (message.offset() or 0) >= tail.end:

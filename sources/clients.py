@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -13,14 +13,26 @@ from confluent_kafka.admin import AdminClient
 from sources.errors import ClusterUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from confluent_kafka.admin._metadata import ClusterMetadata
 
 ANSWER_TIMEOUT_S: Final = 10.0
 """How long a broker may take to answer a question about topics, offsets or settings."""
 
+PASSING: Final = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError._TRANSPORT,  # noqa: SLF001 - librdkafka's own codes are spelled so
+}
+"""What a cluster answers while a topic is being created or a broker starts; librdkafka does not ask again by itself."""
+
 _SLICE_S: Final = 0.5
+_RETRY_S: Final = 0.1
 _SECRET_NAME: Final = re.compile(r"pass|secret|token|credential|private|pem$|jaas|oauthbearer.config|key$")
 _DECORATION: Final = re.compile(r"^\S+/(?:bootstrap|\d+): | \(after \d+ms in state \w+.*?\)$")
 _NORMAL: Final = (
@@ -28,6 +40,7 @@ _NORMAL: Final = (
     "property and will be ignored by this",  # one set of options serves producers and consumers
 )
 _REFUSED: Final = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001 - librdkafka's own codes are spelled so
+_T = TypeVar("_T")
 
 
 class _Redaction(logging.Filter):
@@ -122,7 +135,7 @@ def open_admin(client: Mapping[str, Any]) -> tuple[AdminClient, Reasons]:
 
 
 def cluster_metadata(
-    admin: AdminClient, reasons: Reasons, client: Mapping[str, Any], *, timeout_s: float = ANSWER_TIMEOUT_S
+    admin: AdminClient, reasons: Reasons, client: Mapping[str, Any], *, timeout_s: float | None = None
 ) -> ClusterMetadata:
     """Ask for all topics and their partitions.
 
@@ -130,7 +143,8 @@ def cluster_metadata(
         admin: From `open_admin`.
         reasons: Likewise.
         client: The options of `admin`, for the error.
-        timeout_s: How long to wait for an answer; a refusal of certificate or password ends it at once.
+        timeout_s: How long to wait for an answer, `ANSWER_TIMEOUT_S` unless said; a refusal of certificate or password
+            ends it at once.
 
     Returns:
         What the cluster says of itself.
@@ -138,6 +152,7 @@ def cluster_metadata(
     Raises:
         ClusterUnavailableError: There was no answer.
     """
+    timeout_s = ANSWER_TIMEOUT_S if timeout_s is None else timeout_s
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -164,3 +179,26 @@ def unavailable(client: Mapping[str, Any], what: str) -> str:
         The line, without secrets.
     """
     return redacted(f"kafka at {client['bootstrap.servers']} {what}", client)
+
+
+def persistently(ask: Callable[[], _T]) -> _T:
+    """Ask a question again while the answer may only be too early.
+
+    Args:
+        ask: Asks the cluster once.
+
+    Returns:
+        Its answer.
+
+    Raises:
+        KafkaException: The cluster refused, or did not come round in time.
+    """
+    deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            passing = error.args[0].retriable() or error.args[0].code() in PASSING
+            if not passing or time.monotonic() >= deadline:
+                raise
+        time.sleep(_RETRY_S)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -11,13 +10,14 @@ import msgspec
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from sources.groups import committed_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,7 +30,6 @@ ANSWER_TIMEOUT_S: Final = 10.0
 _EARLIEST: Final[Any] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Final[Any] = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _NEWEST: Final[Any] = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
-_READ_BATCH: Final = 1000
 _MS_PER_S: Final = 1000
 _QUIET: Final = {"log_level": 0}  # what goes wrong is said once, by us
 
@@ -105,7 +104,8 @@ def read_kafka(settings: Settings, flows: Iterable[str]) -> KafkaFacts:
     Raises:
         KafkaUnreachableError: It does not answer, or refuses to.
     """
-    admin = AdminClient(settings.client(_QUIET))
+    client = settings.client(_QUIET)
+    admin = AdminClient(client)
     topics = settings.kafka.topics
     names = [topics.events, topics.windows, topics.alerts, topics.alerts_state, topics.dead_letter]
     try:
@@ -115,12 +115,14 @@ def read_kafka(settings: Settings, flows: Iterable[str]) -> KafkaFacts:
         low = _offsets(admin, places, _EARLIEST)
         high = _offsets(admin, places, _LATEST)
         facts = [_topic(admin, name, count, low, high) for name, count in partitions.items()]
-        lags = {flow: _lag(admin, settings.kafka.group_for(flow), topics.events, high) for flow in flows}
-        alerts = _open_alerts(settings, partitions[topics.alerts_state])
+        lags = {flow: _lag(client, settings.kafka.group_for(flow), topics.events, high) for flow in flows}
+        alerts = _open_alerts(settings) if partitions[topics.alerts_state] else []
     except KafkaException as error:
         raise KafkaUnreachableError(
             f"kafka at {settings.kafka.bootstrap_servers} does not answer: {error.args[0].str()}"
         ) from error
+    except FlowError as error:
+        raise KafkaUnreachableError(str(error)) from error
     return KafkaFacts(facts, {flow: lag for flow, lag in lags.items() if lag is not None}, alerts)
 
 
@@ -150,55 +152,21 @@ def _topic(
     return TopicFacts(name, partitions, records, newest_ms / _MS_PER_S if newest_ms >= 0 else None)
 
 
-def _lag(admin: AdminClient, group: str, topic: str, high: Mapping[_Place, int]) -> int | None:
+def _lag(client: Mapping[str, Any], group: str, topic: str, high: Mapping[_Place, int]) -> int | None:
     """Count the records after the snapshotted offsets of a flow; None when it never took a snapshot."""
-    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=ANSWER_TIMEOUT_S)
-    places = asked[group].result().topic_partitions or []
-    behind = [
-        max(0, high[topic, place.partition] - place.offset)
-        for place in places
-        if place.topic == topic and place.offset >= 0 and (topic, place.partition) in high
-    ]
+    places = [TopicPartition(name, number) for name, number in high if name == topic]
+    behind = [max(0, high[place] - offset) for place, offset in committed_offsets(client, group, places).items()]
     return sum(behind) if behind else None
 
 
-def _open_alerts(settings: Settings, partitions: int) -> list[OpenAlert]:
-    """Read the compacted topic from its beginning to its end."""
-    topic, left = settings.kafka.topics.alerts_state, set(range(partitions))
-    latest: defaultdict[bytes, bytes | None] = defaultdict(lambda: None)
-    consumer = Consumer(_reading(settings))
-    deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
-    try:
-        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in left])
-        while left and time.monotonic() < deadline_s:
-            for message in consumer.consume(_READ_BATCH, 0.2):
-                error = message.error()
-                if error is None:
-                    latest[message.key() or b""] = message.value()
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
-                    left.discard(message.partition())
-                elif not error.retriable():
-                    raise KafkaException(error)
-    finally:
-        consumer.close()
-    if left:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the end of `{topic}` was not reached"))  # noqa: SLF001
+def _open_alerts(settings: Settings) -> list[OpenAlert]:
+    """Read the compacted topic."""
+    latest: dict[bytes | None, bytes | None] = {}
+    with closing(LogReader(settings.client(_QUIET), settings.kafka.topics.alerts_state)) as reader:
+        for _, records in reader.read():
+            latest.update((record.key(), record.value()) for record in records)
     decoder = msgspec.json.Decoder(OpenAlert)
     alerts = [decoder.decode(value) for value in latest.values() if value]
     return sorted(
         (alert for alert in alerts if alert.status == "firing"), key=lambda a: (a.starts_at_ms, a.fingerprint)
-    )
-
-
-def _reading(settings: Settings) -> dict[str, Any]:
-    """Give the options of a consumer that reads everything, and that nobody is told of."""
-    return settings.client(
-        {
-            **_QUIET,
-            "group.id": "tailmark-status",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            "fetch.queue.backoff.ms": 10,
-        }
     )

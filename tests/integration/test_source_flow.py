@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from sources.groups import committed_offsets
 from tests.dirty_log import START_MS, dirty_log, event
 from tests.flow_process import FlowProcess, settings_for
 from tests.integration.test_anomaly import KAFKA_MS, assert_equals_oracle, publish, windows_in
@@ -71,10 +72,8 @@ def committed(kafka: KafkaCluster, topics: Topics) -> dict[int, int]:
     """Read the offsets that lag tools see of the flow."""
     group = f"{topics.prefix}-group"
     wanted = [TopicPartition(topics.events, partition) for partition in range(4)]
-    admin = AdminClient(dict(kafka.client_options))
-    request = ConsumerGroupTopicPartitions(group, wanted)
-    answer = admin.list_consumer_group_offsets([request], request_timeout=15)[group].result(15)
-    return {place.partition: place.offset for place in answer.topic_partitions}
+    found = committed_offsets(kafka.client_options, group, wanted)
+    return {partition: offset for (_, partition), offset in found.items()}
 
 
 @pytest.mark.parametrize("partitions", [1, 3, 64])
@@ -140,7 +139,7 @@ def test_resting_partition_holds_nothing_back_and_what_it_brings_behind_closed_w
     wait_for_end(kafka, topics, "a", 90)
     woken = [*beats(1, range(20, 40), service="b"), *beats(1, range(200, 230), service="b")]
     produce(kafka.client_options, topics.events, woken)
-    assert eventually(lambda: committed(kafka, topics)[1] == 70)
+    assert eventually(lambda: committed(kafka, topics).get(1) == 70)
     produce(kafka.client_options, topics.events, beats(0, range(230, 400)))
     wait_for_end(kafka, topics, "a", 390)
     flow.signal(signal.SIGTERM)

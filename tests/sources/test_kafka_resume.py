@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]  # the package does not list it
 
 from operators.kernels.codec import StateError
@@ -14,6 +14,7 @@ from operators.kernels.watermarks import ENDED
 from sources import kafka as kafka_source
 from sources import topic_watch
 from sources.errors import SourceError
+from sources.groups import committed_offsets
 from tests.dirty_log import START_MS
 from tests.kafka_log import create_topic, end_offsets, produce
 from tests.sources.reading import Opened, read_all, read_until, records, source_on
@@ -28,10 +29,7 @@ def mirrored(options: dict[str, str], topic: str) -> dict[int, int]:
     """Read the offsets that lag tools see."""
     group = f"{topic}-group"
     wanted = [TopicPartition(topic, partition) for partition in end_offsets(options, topic)]
-    request = ConsumerGroupTopicPartitions(group, wanted)
-    admin = AdminClient(dict(options))  # kept, as the answer only comes while it lives
-    answer = admin.list_consumer_group_offsets([request], request_timeout=15)[group].result(15)
-    return {place.partition: place.offset for place in answer.topic_partitions}
+    return {partition: offset for (_, partition), offset in committed_offsets(options, group, wanted).items()}
 
 
 def delete_topic(options: dict[str, str], topic: str) -> None:
