@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 
+from cli.log_reader import LogReader
 from evaluation.window_table import table_of_records
 from operators.kernels.series import shard_of
+from sources.errors import FlowError, MissingTopicError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     import polars as pl
 
     from flows.settings import Settings
     from operators.kernels.frames import Transition
 
-ANSWER_TIMEOUT_S: Final = 5.0
-"""How long Kafka may take to answer, or to bring the next records."""
-
-_BATCH: Final = 10_000
 _QUIET: Final = {"log_level": 0}  # what goes wrong is said once, by us
 
 
@@ -91,89 +86,51 @@ def read(settings: Settings, services: Sequence[str], *, from_ms: int) -> Record
         NothingToReadError: Kafka does not answer, or the flow has never written.
     """
     topics = settings.kafka.topics
-    wanted = [f"{service}|".encode() for service in services]
-    prefixes = tuple(wanted)
     try:
-        partitions = _partitions(settings, topics.windows)
+        values, others = _windows(settings, services, from_ms)
+        alerts = _alerts(settings, set(services), from_ms)
+    except MissingTopicError:
+        raise NothingToReadError(
+            f"topic {topics.windows} does not exist, so there is nothing to explain: has flows.anomaly ever run here?"
+        ) from None
+    except FlowError as error:
+        raise NothingToReadError(str(error)) from error
+    return Recorded(table_of_records(values), alerts, others)
+
+
+def _windows(settings: Settings, services: Sequence[str], from_ms: int) -> tuple[list[bytes | None], set[bytes]]:
+    """Give the records of the windows of services, and keys of other series that were passed on the way."""
+    prefixes = tuple(f"{service}|".encode() for service in services)
+    values: list[bytes | None] = []
+    others: set[bytes] = set()
+    with closing(LogReader(settings.client(_QUIET), settings.kafka.topics.windows)) as reader:
+        partitions = set(reader.bounds)
         likely = {shard_of(service, settings.window.shards) % len(partitions) for service in services}
-        others: set[bytes] = set()
-        values: list[bytes | None] = []
-        for group in (sorted(likely), sorted(set(partitions) - likely)):
+        for group in (likely, partitions - likely):
             if not values:
-                for key, value in _records(settings, topics.windows, group, from_ms):
+                for key, value in _records(reader, group, from_ms):
                     if key.startswith(prefixes):
                         values.append(value)
                     else:
                         others.add(key)
-        alerts = _alerts(settings, set(services), from_ms)
-    except KafkaException as error:
-        raise NothingToReadError(
-            f"kafka at {settings.kafka.bootstrap_servers} can't be read: {error.args[0].str()}"
-        ) from error
-    return Recorded(table_of_records(values), alerts, others)
-
-
-def _partitions(settings: Settings, topic: str) -> list[int]:
-    """List the partitions of a topic.
-
-    Raises:
-        NothingToReadError: There is no such topic.
-    """
-    known = AdminClient(settings.client(_QUIET)).list_topics(timeout=ANSWER_TIMEOUT_S).topics
-    if topic not in known:
-        raise NothingToReadError(
-            f"topic {topic} does not exist, so there is nothing to explain: has flows.anomaly ever run here?"
-        )
-    return sorted(known[topic].partitions)
+    return values, others
 
 
 def _alerts(settings: Settings, services: set[str], from_ms: int) -> list[AlertFacts]:
-    topic = settings.kafka.topics.alerts
     decoder = msgspec.json.Decoder(AlertFacts)
     try:
-        partitions = _partitions(settings, topic)
-    except NothingToReadError:
+        reader = LogReader(settings.client(_QUIET), settings.kafka.topics.alerts)
+    except MissingTopicError:
         return []
-    found = [decoder.decode(value) for _, value in _records(settings, topic, partitions, from_ms) if value]
+    with closing(reader):
+        found = [decoder.decode(value) for _, value in _records(reader, reader.bounds, from_ms) if value]
     return [alert for alert in found if alert.labels["service"] in services]
 
 
-def _records(
-    settings: Settings, topic: str, partitions: Iterable[int], from_ms: int
-) -> Iterator[tuple[bytes, bytes | None]]:
-    """Give keys and values of partitions from a time on to the ends that they have now."""
-    places = [TopicPartition(topic, number, from_ms) for number in partitions]
-    if not places:
-        return
-    with closing(Consumer(_reading(settings))) as consumer:
-        found = consumer.offsets_for_times(places, timeout=ANSWER_TIMEOUT_S)
-        left = {place.partition for place in found if place.offset >= 0}
-        consumer.assign([place for place in found if place.offset >= 0])
-        deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
-        while left:
-            messages = consumer.consume(_BATCH, 0.2)
-            if time.monotonic() > deadline_s:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the end of {topic} was not reached"))  # noqa: SLF001 - librdkafka's own code
-            for message in messages:
-                error = message.error()
-                if error is None:
-                    deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
-                    yield message.key() or b"", message.value()
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-                    left.discard(message.partition())
-                elif not error.retriable():
-                    raise KafkaException(error)
-
-
-def _reading(settings: Settings) -> dict[str, Any]:
-    """Give the options of a consumer that nobody is told of."""
-    return settings.client(
-        {
-            **_QUIET,
-            "group.id": "tailmark-explain",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            "fetch.queue.backoff.ms": 10,
-        }
-    )
+def _records(reader: LogReader, partitions: Container[int], from_ms: int) -> Iterator[tuple[bytes, bytes | None]]:
+    """Give keys and values of partitions from a time on."""
+    begins = reader.offsets_at(from_ms)
+    starts = {number: begins[number] if number in partitions else end for number, (_, end) in reader.bounds.items()}
+    for _, records in reader.read(starts):
+        for record in records:
+            yield record.key() or b"", record.value()

@@ -11,6 +11,10 @@ class SourceError(FlowError):
     """The input can't be read, and going on would lose events."""
 
 
+class MissingTopicError(SourceError):
+    """There is no such topic, or this user may not see it."""
+
+
 class OutputError(FlowError):
     """The output can't be written."""
 

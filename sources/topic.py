@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from sources.clients import ANSWER_TIMEOUT_S, cluster_metadata, open_admin, with_log
-from sources.errors import SourceError
+from sources.errors import MissingTopicError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,12 +25,13 @@ def partitions_of(client: Mapping[str, Any], topic: str) -> list[int]:
 
     Raises:
         ClusterUnavailableError: Kafka does not answer in time, or does not let us in.
-        SourceError: There is no such topic.
+        MissingTopicError: There is no such topic.
+        SourceError: A broker says that it can't be read.
     """
     admin, reasons = open_admin(client)
     found = cluster_metadata(admin, reasons, client).topics.get(topic)
     if found is None:
-        raise SourceError(
+        raise MissingTopicError(
             f"topic `{topic}` does not exist, or this user may not see it, so there is nothing to read; create it, or "
             f"grant the right to read it, and start again"
         )

@@ -251,11 +251,11 @@ def test_impossible_option_is_refused_before_kafka_is_asked(
 def test_topic_that_does_not_exist_and_kafka_that_is_away_are_said_in_one_line(
     kafka: KafkaCluster, topics: Topics, explain: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.explain_read.ANSWER_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("sources.clients.ANSWER_TIMEOUT_S", 1.0)
     code, _, err = explain(settings_for(kafka, topics), "search")
     assert code == 1
     assert f"topic {topics.windows} does not exist" in err
     code, _, err = explain({"TAILMARK_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, "search")
     assert code == 1
-    assert err.startswith("tailmark: kafka at 127.0.0.1:1 can't be read")
+    assert err.startswith("tailmark: kafka at 127.0.0.1:1 did not answer within 1 s")
     assert err.count("\n") == 1
