@@ -51,6 +51,11 @@ class ShardEpisodes:
         firing = self._episodes.firing()
         return [AlertFrame(frame.windows.window_end_ms, transitions, firing)] if transitions or firing else []
 
+    def again(self) -> list[AlertFrame]:
+        """Give what is open once more, if anything is."""
+        firing, end_ms = self._episodes.firing(), self._episodes.end_ms
+        return [] if end_ms is None or not firing else [AlertFrame(end_ms, [], firing)]
+
     def to_bytes(self) -> bytes:
         """Encode the open episodes and what may become one."""
         return self._episodes.to_bytes()
@@ -76,6 +81,7 @@ def alert(
     def build(data: bytes | None) -> ShardLogic[ScoredFrame, AlertFrame]:
         episodes = Episodes(config) if data is None else Episodes.from_bytes(config, data)
         of_shard = vitals.shard()
-        return ShardLogic(ShardEpisodes(episodes, of_shard), of_shard)
+        state = ShardEpisodes(episodes, of_shard)
+        return ShardLogic(state, of_shard, None if data is None else state.again)
 
     return op.stateful_batch("state", up, build)

@@ -60,6 +60,7 @@ class ClosingShard(Generic[R, F]):
             self._panes = self.KERNEL.from_bytes(rules, values[self.KERNEL.KIND])
             self._decided = values["decided"]
             marks = Watermarks.restored(values["marks"])
+            self._note_series()
         self._watermarks = Watermarks(slide_ms=rules.slide_ms, panes_in_window=rules.panes_in_window, marks=marks)
 
     def step(self, item: R | Marks | Verdict) -> list[F]:
@@ -79,8 +80,13 @@ class ClosingShard(Generic[R, F]):
             return []
         frames = self._panes.advance(min(complete, self._decided))
         if frames:
-            self._numbers.series, self._numbers.folded = self._panes.series, self._panes.folded
+            self._note_series()
         return frames
+
+    def again(self) -> list[F]:
+        """Give the last frame once more, where it says everything that came before as well."""
+        frame = self._panes.again()
+        return [] if frame is None else [frame]
 
     def to_bytes(self) -> bytes:
         """Encode what is kept of the series, and the marks it waits for."""
@@ -90,6 +96,9 @@ class ClosingShard(Generic[R, F]):
             self.KERNEL.KIND: self._panes.to_bytes(),
         }
         return pack(self.KIND, _VERSION, values, {})
+
+    def _note_series(self) -> None:
+        self._numbers.series, self._numbers.folded = self._panes.series, self._panes.folded
 
 
 def closed(
@@ -115,6 +124,7 @@ def closed(
     @reported
     def build(data: bytes | None) -> ShardLogic[R | Marks | Verdict, F]:
         numbers = vitals.shard()
-        return ShardLogic(of_shard(rules, vitals, numbers, data), numbers)
+        state = of_shard(rules, vitals, numbers, data)
+        return ShardLogic(state, numbers, None if data is None else state.again)
 
     return op.stateful_batch("state", op.merge("both", rows, verdicts), build)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from bytewax.operators import StatefulBatchLogic
 
 from operators.reporting import reported
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from operators.vitals import ShardVitals
+
+_AGAIN_AFTER: Final = timedelta(seconds=0.2)
 
 V_contra = TypeVar("V_contra", contravariant=True)
 V = TypeVar("V")
@@ -33,20 +38,39 @@ class ShardLogic(StatefulBatchLogic[V, W, bytes]):
     drained job goes on later), and a snapshot is bytes that were fixed when Bytewax asked.
     """
 
-    def __init__(self, state: ShardState[V, W], vitals: ShardVitals) -> None:
+    def __init__(
+        self, state: ShardState[V, W], vitals: ShardVitals, again: Callable[[], list[W]] | None = None
+    ) -> None:
         """Wrap a state.
 
         Args:
             state: New or resumed.
             vitals: Where the size of snapshots is noted.
+            again: Says once more what a resumed state said last, for a page that has just begun: events may be long in
+                coming. None for a state that has nothing to repeat.
         """
         self._state = state
         self._vitals = vitals
+        self._again = again
+        self._again_at = None if again is None else datetime.now(UTC) + _AGAIN_AFTER
 
     @reported
     def on_batch(self, values: list[V]) -> tuple[list[W], bool]:
         """Step through the items in their order."""
-        return [out for value in values for out in self._state.step(value)], StatefulBatchLogic.RETAIN
+        outs = [out for value in values for out in self._state.step(value)]
+        if outs:
+            self._again = None
+        return outs, StatefulBatchLogic.RETAIN
+
+    @reported
+    def on_notify(self) -> tuple[list[W], bool]:
+        """Repeat what the state said last, unless it has gone on."""
+        again, self._again, self._again_at = self._again, None, None
+        return [] if again is None else again(), StatefulBatchLogic.RETAIN
+
+    def notify_at(self) -> datetime | None:
+        """Ask for the repetition, once."""
+        return self._again_at
 
     @reported
     def snapshot(self) -> bytes:

@@ -184,6 +184,8 @@ class Sender(StatefulSinkPartition[ShardFrame, bytes]):
     def _add(self, frames: list[ShardFrame]) -> None:
         """Queue the frames that the receiver does not have."""
         for shard, frame in frames:
+            if frame.again:
+                continue
             if self._marks.has(shard, frame):
                 self.counts.samples["suppressed"] += samples_in(frame)
             else:

@@ -170,6 +170,10 @@ class ClosingPanes(ABC, Generic[R, T, F]):
         self._compact()
         return frames
 
+    def again(self) -> F | None:
+        """Give the last frame once more when it says everything that came before as well; None otherwise."""
+        return None
+
     @abstractmethod
     def _last_panes(self) -> NDArray[np.int64]:
         """Give the last pane with traffic of each slot there is room for, `NEVER` where no series lives."""

@@ -6,6 +6,7 @@ series has the resolution of the panes until it has more than `MAX_BUCKETS` buck
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -62,6 +63,12 @@ class Tallies(ClosingPanes[TallyRows, Traffic, TallyFrame]):
         self._keys, self._counts = _EMPTY, _EMPTY
         self._code_keys, self._code_counts, self._code_born = _EMPTY, _EMPTY, _EMPTY
         self._shown: tuple[NDArray[np.int64], list[str], list[str]] = (_EMPTY, [], [])
+
+    def again(self) -> TallyFrame | None:
+        """Give the frame of the last pane once more, without exemplars; None when no series lives."""
+        if self.closed is None or not self.series:
+            return None
+        return replace(self._frame(self.closed - 1, {}), again=True)
 
     def to_bytes(self) -> bytes:
         """Encode everything that the next frames depend on."""

@@ -64,6 +64,7 @@ class TallyFrame:
         code_started_ms: Shape (c,), int64: start of the first pane in which the series had this status code.
         exemplars: Of the series that had traced requests in this pane.
         ended: Series that ended with this pane; they are not among the rows.
+        again: Whether it was told before: a page that has just begun shows it, and nobody else needs it.
     """
 
     pane_start_ms: int
@@ -83,3 +84,4 @@ class TallyFrame:
     code_started_ms: NDArray[np.int64]
     exemplars: tuple[Exemplar, ...]
     ended: tuple[Ended, ...]
+    again: bool = False

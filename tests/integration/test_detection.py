@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING
 
 from tests.dirty_log import START_MS
 from tests.flow_process import FlowProcess, settings_for
-from tests.incident_log import SERVICES, incident_log
+from tests.incident_log import FIRST_INCIDENT_PANE, SERVICES, incident_log
+from tests.integration.bridge_page import eventually, page_of
 from tests.kafka_log import NewRecord, produce, read_topic
 
 if TYPE_CHECKING:
@@ -32,6 +34,12 @@ open_within_windows = 1
 """
 
 
+def publish(kafka: KafkaCluster, topics: Topics, *, panes: int) -> None:
+    log = incident_log(1, partitions=4, panes=panes)
+    records = [(partition, value) for pane in log for partition, of_one in enumerate(pane) for value in of_one]
+    produce(kafka.client_options, topics.events, [NewRecord(v, None, p, (), START_MS + 10**8) for p, v in records])
+
+
 def values(kafka: KafkaCluster, topic: str) -> list[dict[str, Any]]:
     return [json.loads(record.value) for record in read_topic(kafka.client_options, topic) if record.value is not None]
 
@@ -39,9 +47,7 @@ def values(kafka: KafkaCluster, topic: str) -> list[dict[str, Any]]:
 def test_chosen_detectors_and_maintenance_of_the_file_decide_in_the_flow(
     kafka: KafkaCluster, topics: Topics, tmp_path: Path
 ) -> None:
-    panes = incident_log(1, partitions=4, panes=60)
-    log = [(partition, value) for pane in panes for partition, of_one in enumerate(pane) for value in of_one]
-    produce(kafka.client_options, topics.events, [NewRecord(v, None, p, (), START_MS + 10**8) for p, v in log])
+    publish(kafka, topics, panes=60)
     (tmp_path / "tailmark.toml").write_text(CONFIG)
     settings = settings_for(kafka, topics, KAFKA__STOP_AT_END="true")
     settings["TAILMARK_CONFIG"] = str(tmp_path / "tailmark.toml")
@@ -60,3 +66,26 @@ def test_chosen_detectors_and_maintenance_of_the_file_decide_in_the_flow(
     assert (SERVICES[0], "LatencyAnomaly") in fired
     assert SERVICES[1] not in {service for service, _ in fired}
     assert any(window["service"] == SERVICES[1] and window["state"] == "anomalous" for window in windows)
+
+
+def test_alert_that_fires_is_on_the_page_of_a_resumed_flow_although_nothing_comes(
+    kafka: KafkaCluster, topics: Topics, tmp_path: Path
+) -> None:
+    publish(kafka, topics, panes=FIRST_INCIDENT_PANE + 6)
+    env = settings_for(kafka, topics)
+    flow = FlowProcess(env, tmp_path / "recovery")
+
+    def firing() -> list[str]:
+        return [line for line in page_of(env).splitlines() if line.startswith("tailmark_alert_firing{")]
+
+    flow.start().serving()
+    eventually(lambda: bool(firing()))
+    before = firing()
+    flow.signal(signal.SIGTERM)
+    codes, said = flow.wait()
+    assert codes == [0], said
+    flow.start().serving()
+    try:
+        eventually(lambda: firing() == before)
+    finally:
+        flow.kill()

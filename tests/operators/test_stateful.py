@@ -70,3 +70,22 @@ def test_snapshot_is_bytes_whose_size_is_noted(tmp_path: Path) -> None:
 def test_broken_invariant_stops_the_worker() -> None:
     with pytest.raises(BytewaxRuntimeError):
         run([1, "two"], ShardVitals())
+
+
+class TestAgain:
+    """What a resumed state said last is said again, once, and only to those who have heard nothing newer."""
+
+    def test_it_is_repeated_when_the_time_has_come(self) -> None:
+        logic = ShardLogic(Total(7), ShardVitals(), lambda: [7])
+        assert logic.notify_at() is not None
+        assert logic.on_notify() == ([7], logic.RETAIN)
+        assert logic.notify_at() is None
+        assert logic.on_notify() == ([], logic.RETAIN)
+
+    def test_it_is_not_repeated_behind_something_newer(self) -> None:
+        logic = ShardLogic(Total(7), ShardVitals(), lambda: [7])
+        logic.on_batch([1])
+        assert logic.on_notify() == ([], logic.RETAIN)
+
+    def test_new_state_has_nothing_to_repeat(self) -> None:
+        assert ShardLogic(Total(), ShardVitals()).notify_at() is None

@@ -78,6 +78,11 @@ class Episodes:
         self._rows = 0
         self._end_ms: int | None = None
 
+    @property
+    def end_ms(self) -> int | None:
+        """Window end of the last step; None before the first."""
+        return self._end_ms
+
     def step(self, frame: ScoredFrame) -> list[Transition]:
         """Take in the windows of one more window end.
 
