@@ -25,7 +25,6 @@ from local.demo.matching import Alert
 
 if TYPE_CHECKING:
     from cli.explain_account import Account
-    from cli.explain_read import AlertFacts
 
 EXIT_NOTHING: Final = 1
 EXIT_USAGE: Final = 2
@@ -122,22 +121,9 @@ def _draw(windows: pl.DataFrame, account: Account, path: Path) -> None:
         & (pl.col("window_end_ms") <= told.window_end_ms)
     )
     try:
-        plot.save(plot.series_chart(own, alerts=[_alert(*one) for one in account.episodes]), path)
+        plot.save(plot.series_chart(own, alerts=[Alert.of(*one) for one in account.episodes]), path)
     except OSError as error:
         _fail(f"`--plot` can't be written: {error}", EXIT_NOTHING)
-
-
-def _alert(firing: AlertFacts, ended_ms: int | None) -> Alert:
-    labels = firing.labels
-    return Alert(
-        alertname=labels["alertname"],
-        service=labels["service"],
-        endpoint=labels["endpoint"],
-        signal=firing.signal,
-        severity=labels["severity"],
-        fired_ms=firing.window_end_ms,
-        resolved_ms=ended_ms,
-    )
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -204,15 +204,7 @@ def alerts_of(transitions: Iterable[Transition]) -> list[Alert]:
     for change in transitions:
         key = (change.fingerprint, change.starts_at_ms)
         if change.status == "firing":
-            labels = change.labels
-            found[key] = Alert(
-                alertname=labels["alertname"],
-                service=labels["service"],
-                endpoint=labels["endpoint"],
-                signal=change.signal,
-                severity=labels["severity"],
-                fired_ms=change.window_end_ms,
-            )
+            found[key] = Alert.of(change)
         elif key in found:
             found[key] = replace(found[key], resolved_ms=change.window_end_ms)
     return list(found.values())

@@ -154,17 +154,9 @@ class Board:
 
     def take_alert(self, record: AlertRecord) -> None:
         """Take an alert transition."""
-        labels = record.labels
         key = (record.fingerprint, record.starts_at_ms)
         if record.status == "firing":
-            self._alerts[key] = Alert(
-                alertname=labels["alertname"],
-                service=labels["service"],
-                endpoint=labels["endpoint"],
-                signal=record.signal,
-                severity=labels["severity"],
-                fired_ms=record.window_end_ms,
-            )
+            self._alerts[key] = Alert.of(record)
         elif key in self._alerts:
             self._alerts[key] = replace(self._alerts[key], resolved_ms=record.window_end_ms)
         self._judged = None

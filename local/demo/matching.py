@@ -13,10 +13,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,22 @@ class Incident:
     description: str = ""
 
 
+class Firing(Protocol):
+    """A transition with which an alert fires, as the alerts topic has it."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What identifies the alert."""
+
+    @property
+    def signal(self) -> str:
+        """What it is about."""
+
+    @property
+    def window_end_ms(self) -> int:
+        """End of the window that caused it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
     """One episode that was told to somebody.
@@ -67,6 +83,20 @@ class Alert:
     severity: str
     fired_ms: int
     resolved_ms: int | None = None
+
+    @classmethod
+    def of(cls, firing: Firing, resolved_ms: int | None = None) -> Alert:
+        """Make one of the transition with which it fired."""
+        labels = firing.labels
+        return cls(
+            alertname=labels["alertname"],
+            service=labels["service"],
+            endpoint=labels["endpoint"],
+            signal=firing.signal,
+            severity=labels["severity"],
+            fired_ms=firing.window_end_ms,
+            resolved_ms=resolved_ms,
+        )
 
 
 class Verdict(Enum):

@@ -17,15 +17,6 @@ if TYPE_CHECKING:
 
 SERVICES_NAMED: Final = 3
 
-_STYLES: Final = {
-    Verdict.FOUND: "green",
-    Verdict.HELD: "green",
-    Verdict.MISSED: "bold red",
-    Verdict.OPEN: "yellow",
-    Verdict.QUIET: "green",
-    Verdict.PAGED: "bold magenta",
-}
-
 
 def status_line(board: Board, pace: Pace) -> str:
     """Write one line for a log.
@@ -110,6 +101,6 @@ def _row(outcome: Outcome, *, slide_ms: int) -> tuple[Text | str, ...]:
         incident.kind.replace("-", " "),
         services,
         "yes" if incident.page else "no",
-        Text(found, _STYLES[outcome.verdict]),
+        Text(found, wording.VERDICT_STYLES[outcome.verdict]),
         alert,
     )

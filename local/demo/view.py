@@ -37,14 +37,6 @@ _ALERTS_SHARE, _INCIDENTS_SHARE = 37, 43
 """How the width is split between alerts and incidents: that many columns of 80."""
 
 _SIGNALS: Final = {"latency": "slow", "errors": "errors", "traffic": "traffic"}
-_VERDICT_STYLES: Final = {
-    Verdict.FOUND: "green",
-    Verdict.HELD: "green",
-    Verdict.MISSED: "bold red",
-    Verdict.OPEN: "yellow",
-    Verdict.QUIET: "green",
-    Verdict.PAGED: "bold magenta",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +115,7 @@ def _headline(board: Board, judgement: Judgement) -> Text:
         said = wording.verdict(latest)
         if latest.verdict is Verdict.OPEN:
             said = "not noticed yet" if latest.incident.page else "harmless, no page"
-        text = Text("NOW ", "bold").append(f"[{said}] ", _VERDICT_STYLES[latest.verdict])
+        text = Text("NOW ", "bold").append(f"[{said}] ", wording.VERDICT_STYLES[latest.verdict])
         return text.append(latest.incident.description)
     if not board.windows:
         return Text("waiting for the first windows", "yellow")
@@ -246,7 +238,7 @@ def _incident_row(outcome: Outcome, *, running: bool) -> tuple[Text, ...]:
     style = "" if running else "dim"
     more = f" +{len(incident.services) - 1}" if len(incident.services) > 1 else ""
     mark = "▶ " if running else "  "
-    verdict_style = _VERDICT_STYLES[outcome.verdict]
+    verdict_style = wording.VERDICT_STYLES[outcome.verdict]
     return (
         Text(mark + incident.kind.replace("-", " "), f"bold {style}".strip() if running else style),
         Text(incident.services[0] + more, style),

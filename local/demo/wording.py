@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 BARS: Final = "▁▂▃▄▅▆▇█"
 UNKNOWN: Final = "–"
+VERDICT_STYLES: Final = {
+    Verdict.FOUND: "green",
+    Verdict.HELD: "green",
+    Verdict.MISSED: "bold red",
+    Verdict.OPEN: "yellow",
+    Verdict.QUIET: "green",
+    Verdict.PAGED: "bold magenta",
+}
 
 _MINUTE_S: Final = 60
 _MANY_S: Final = 600
