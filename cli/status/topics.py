@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from cli.log_reader import LogReader
+from sources.clients import cluster_metadata, open_admin
 from sources.errors import FlowError
 from sources.groups import committed_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from confluent_kafka.admin import AdminClient
 
     from flows.settings import Settings
 
@@ -100,11 +103,11 @@ def read_kafka(settings: Settings, flows: Iterable[str]) -> KafkaFacts:
         KafkaUnreachableError: It does not answer, or refuses to.
     """
     client = settings.client(_QUIET)
-    admin = AdminClient(client)
+    admin, reasons = open_admin(client)
     topics = settings.kafka.topics
     names = [topics.events, topics.windows, topics.alerts, topics.alerts_state, topics.dead_letter]
     try:
-        known = admin.list_topics(timeout=ANSWER_TIMEOUT_S).topics
+        known = cluster_metadata(admin, reasons, client, timeout_s=ANSWER_TIMEOUT_S).topics
         partitions = {name: len(known[name].partitions) if name in known else 0 for name in names}
         places = [TopicPartition(name, number) for name, count in partitions.items() for number in range(count)]
         low = _offsets(admin, places, _EARLIEST)

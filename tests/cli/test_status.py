@@ -129,7 +129,7 @@ def test_kafka_that_does_not_answer_is_said_in_one_line(
     code, text = status(env, "--output", "json")
     assert code == 1
     kafka_problem, flow_problem = json.loads(text)["problems"]
-    assert kafka_problem.startswith(f"kafka at 127.0.0.1:{kafka} does not answer")
+    assert kafka_problem.startswith(f"kafka at 127.0.0.1:{kafka} did not answer within 1 s: Connect to ")
     assert "\n" not in kafka_problem
     assert flow_problem == f"flow anomaly does not answer at http://127.0.0.1:{page}"
 
