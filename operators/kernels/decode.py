@@ -6,6 +6,7 @@ or NDJSON; only what fails the first, fast attempt is looked at more closely.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias, cast
@@ -27,6 +28,9 @@ _LATEST_MS: Final = 1 << 61
 _UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RAW: Final = msgspec.json.Decoder(msgspec.Raw).decode
 _RAW_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_MARKS: Final = re.compile(rb'"(?:[^"\\]+|\\.)*"|[][{},]', re.DOTALL).finditer
+_UNFINISHED: Final = (b"[", b"{", b",")
+"""How a line ends that the next one goes on with."""
 
 Stage = Literal["decode", "validate", "process"]
 Reason = Literal[
@@ -230,21 +234,48 @@ def split_items(value: bytes) -> list[bytes] | None:
     """Split the value of a record into its items.
 
     Args:
-        value: A JSON array, or several lines of which at least one is JSON by itself.
+        value: An array, or several lines, of which at least one item is JSON by itself.
 
     Returns:
         The bytes of each item in order; None when the value is one item by itself.
     """
     text = value.strip()
-    try:
-        if text[:1] == b"[":
-            return [bytes(item) for item in _RAW_ARRAY(text)]
-        if b"\n" not in text or _is_json(text):
-            return None
-    except _UNDECODABLE:
-        return None
+    if text[:1] != b"[":
+        return None if b"\n" not in text or _is_json(text) else _items_of_lines(text, _is_json)
+    items = _items_of_array(text)
+    first = text.partition(b"\n")[0].rstrip()
+    if items is None and first != text and first[-1:] not in _UNFINISHED:
+        return _items_of_lines(text, _is_json_object)
+    return items
+
+
+def _items_of_lines(text: bytes, is_item: Callable[[bytes], bool]) -> list[bytes] | None:
+    """Take every line for an item, if any is one."""
     lines = [stripped for line in text.split(b"\n") if (stripped := line.strip())]
-    return lines if any(map(_is_json, lines)) else None
+    return lines if any(map(is_item, lines)) else None
+
+
+def _items_of_array(text: bytes) -> list[bytes] | None:
+    """Split an array at its commas, also when an item is no JSON, such as one with NaN; None when it does not end."""
+    with suppress(*_UNDECODABLE):
+        return [bytes(item) for item in _RAW_ARRAY(text)]
+    if text[-1:] != b"]":
+        return None
+    items, start, depth, end = [], 1, 0, 0
+    for found in _MARKS(text):
+        mark = found.group()
+        if mark in b"[{":
+            depth += 1
+        elif mark in b"]}":
+            depth -= 1
+            if not depth:
+                end = found.start()
+                break
+        elif mark == b"," and depth == 1:
+            items.append(text[start : found.start()].strip())
+            start = found.end()
+    items.append(text[start:end].strip())
+    return items if end == len(text) - 1 and all(items) and any(map(_is_json, items)) else None
 
 
 def classify(error: Exception, value: bytes | None) -> tuple[Stage, Reason, str]:
@@ -310,6 +341,10 @@ def _is_json(text: bytes) -> bool:
     except _UNDECODABLE:
         return False
     return True
+
+
+def _is_json_object(text: bytes) -> bool:
+    return text[:1] == b"{" and _is_json(text)
 
 
 def _require_utf8(value: bytes) -> None:

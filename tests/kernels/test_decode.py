@@ -123,6 +123,54 @@ def test_good_items_of_an_array_go_on_and_each_bad_one_is_rejected_with_its_own_
     assert [reject.value for reject in got.rejects] == [b'{"a": 1}', future, b"7"]
 
 
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (GOOD[:-1] + b',"latency_ms":NaN}', "malformed_json"),
+        (GOOD[:-1] + b',"x":-Infinity}', "malformed_json"),
+        (fields(endpoint="[\ud800,{"), "malformed_json"),
+        (GOOD[:-1] + b',"x":"\xff"}', "invalid_utf8"),
+        (b'{"x":' + b"[" * 2_000 + b"]" * 2_000 + b"}", "too_deep"),
+        (b"{oops}", "malformed_json"),
+        (b'{"x" "y\\",\\""}', "malformed_json"),
+    ],
+)
+def test_good_items_of_an_array_go_on_whatever_the_bad_one_is(bad: bytes, reason: str) -> None:
+    got = intake(b" [" + GOOD + b", " + bad + b" ,\n" + GOOD + b" ]\n")
+    assert len(got.columns.code) == 2
+    assert [(reject.item, reject.reason, reject.value) for reject in got.rejects] == [(1, reason, bad)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"[" + GOOD + b",",
+        b"[" + GOOD + b",]",
+        b"[," + GOOD + b"]",
+        b"[" + GOOD,
+        b"[" + GOOD + b"]]",
+        b"[" + GOOD + b"}",
+        b"[" + GOOD + b"][" + GOOD + b"]",
+        b"[" + GOOD + b" " + GOOD + b"]",
+        b"[{oops}, NaN]",
+        b'["x]',
+        b"[\n" + GOOD + b",\n" + GOOD,
+        b"[" + GOOD + b",\n" + GOOD,
+    ],
+)
+def test_array_that_can_not_be_told_into_items_is_one_dead_letter(value: bytes) -> None:
+    got = intake(value)
+    assert len(got.columns.code) == 0
+    assert [(reject.item, reject.reason, reject.value) for reject in got.rejects] == [(None, "malformed_json", value)]
+
+
+@pytest.mark.parametrize("bad", [b"[]", b"[1]", b"[oops", b"[" + GOOD + b"]", b"[12:00:01] INFO started"])
+def test_first_line_that_begins_as_an_array_is_a_bad_line_like_any_other(bad: bytes) -> None:
+    got = intake(bad + b"\n" + GOOD + b"\r\n" + GOOD)
+    assert len(got.columns.code) == 2
+    assert [(reject.item, reject.value) for reject in got.rejects] == [(0, bad)]
+
+
 def test_lines_are_items_and_blank_lines_are_nothing() -> None:
     got = intake(GOOD + b"\r\n\n" + b"oops\n" + b'"\xff"\n' + GOOD + b"\n")
     assert len(got.columns.code) == 2
