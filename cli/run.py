@@ -18,15 +18,12 @@ from cli.supervision.restarts import Restarts
 from cli.supervision.supervisor import EXIT_BAD_SETTINGS, EXIT_FAILURE, Supervisor
 from cli.supervision.watchdog import Limits
 from flows.settings import load_settings
+from operators.vitals import stalled_after_s
 
 if TYPE_CHECKING:
     from typing import BinaryIO, TextIO
 
 MOST_PROCESSES: Final = 64
-STALL_S: Final = 60.0
-STALL_EPOCHS: Final = 6
-"""The flow's own health page calls an epoch stalled after the larger of both."""
-
 _FLOWS: Final = ("anomaly", "bridge", "archive")
 
 
@@ -97,7 +94,7 @@ def run(
 
 
 def _stall_s(stall_after: float | None, snapshot_interval: int) -> float:
-    stall_s = max(STALL_S, float(STALL_EPOCHS * snapshot_interval)) if stall_after is None else stall_after
+    stall_s = stalled_after_s(snapshot_interval) if stall_after is None else stall_after
     if stall_s <= snapshot_interval:
         _refuse(
             f"--stall-after {stall_s:g}: must be more than --snapshot-interval ({snapshot_interval}), or the processes "

@@ -13,6 +13,7 @@ from operators.kernels.codec import StateError
 from operators.kernels.decode import Event
 from operators.kernels.intake import IntakeRules
 from operators.kernels.mapping import mapped_decoder
+from operators.vitals import stalled_after_s
 from sinks.page_server import Health, PageServer, SeriesPage
 from sinks.vitals_page import VitalsCollector
 from sources.drain import Drain
@@ -36,10 +37,6 @@ GARBAGE_THRESHOLD: Final = 500_000
 
 EXIT_FAILURE: Final = 1
 EXIT_BAD_SETTINGS: Final = 2
-
-STALLED_AFTER_S: Final = 60.0
-STALLED_AFTER_EPOCHS: Final = 6
-"""An epoch that takes longer than the larger of both means that nothing moves any more."""
 
 _PANIC: Final = "PanicException"
 _PEER_ENDED: Final = "another worker of this cluster ended, and its log says why; this process ends too"
@@ -196,11 +193,10 @@ def serve_page(
     flags = bytewax_flags()
     if flags is None:
         return
-    stalled_after_s = max(STALLED_AFTER_S, STALLED_AFTER_EPOCHS * (flags.snapshot_interval_s or 0.0))
     PageServer(
         page,
         [VitalsCollector(vitals, sinks), *more],
-        Health(vitals, stalled_after_s=stalled_after_s),
+        Health(vitals, stalled_after_s=stalled_after_s(flags.snapshot_interval_s or 0.0)),
         host=settings.prometheus.host,
         port=settings.prometheus.port_for(vitals.flow, flags.member.process),
     )

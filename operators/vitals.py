@@ -24,6 +24,14 @@ OUTCOMES: Final[tuple[Outcome, ...]] = ("accepted", "late", "dead_letter", "hear
 EPOCH_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 """Upper bounds of the histogram of epoch durations, in seconds."""
 
+_LONG_EPOCH_S: Final = 60.0
+_LONG_EPOCH_INTERVALS: Final = 6
+
+
+def stalled_after_s(snapshot_interval_s: float) -> float:
+    """Tell how long an epoch, or the start, may take before nothing moves any more, in seconds."""
+    return max(_LONG_EPOCH_S, _LONG_EPOCH_INTERVALS * snapshot_interval_s)
+
 
 @dataclass(slots=True)
 class PartitionVitals:

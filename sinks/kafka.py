@@ -27,8 +27,6 @@ from sources.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["ExactlyOnceKafkaSink", "KafkaOutputPartition", "OutputError", "OutputRecords", "SinkCounts"]
-
 MAX_QUEUED_RECORDS: Final = 200_000
 """Most records that may wait for the producer of one partition; then the worker waits for it."""
 

@@ -20,7 +20,8 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 
-from sinks.kafka import ExactlyOnceKafkaSink, KafkaOutputPartition, OutputRecords
+from sinks.kafka import ExactlyOnceKafkaSink, KafkaOutputPartition
+from sinks.records import OutputRecords
 from sources.recovery import prepare_recovery
 
 PARTITIONS = 4

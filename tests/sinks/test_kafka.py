@@ -11,8 +11,10 @@ import pytest
 from confluent_kafka import Producer
 
 from operators.kernels.codec import StateError
-from sinks.kafka import EXPIRY_SNAPSHOTS, ExactlyOnceKafkaSink, KafkaOutputPartition, OutputError, OutputRecords
+from sinks.kafka import EXPIRY_SNAPSHOTS, ExactlyOnceKafkaSink, KafkaOutputPartition
+from sinks.records import OutputRecords
 from sinks.topics import OutputTopic, ensure_topics
+from sources.errors import OutputError
 from tests.kafka_log import end_offsets, read_topic
 
 if TYPE_CHECKING:
