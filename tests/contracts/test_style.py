@@ -6,11 +6,13 @@ import ast
 import importlib.util
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGES: Final = (
@@ -294,15 +296,8 @@ def test_every_subcommand_of_the_documents_exists() -> None:
         for match in re.findall(r"^(?:\w+=\S+ )*tailmark ((?:[a-z]+ ?)+)", command)
     }
     for words in named:
-        result = subprocess.run(
-            [sys.executable, "-c", "from cli.main import main; main()", *words, "--help"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert result.returncode == 0, f"tailmark {' '.join(words)}: {result.stderr}"
+        result = CliRunner().invoke(app, [*words, "--help"])
+        assert result.exit_code == 0, f"tailmark {' '.join(words)}: {result.output}"
 
 
 def test_everything_make_runs_exists() -> None:
