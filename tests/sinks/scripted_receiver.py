@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,7 @@ class ScriptedReceiver:
         self.seen: list[Seen] = []
         self.taken: list[ReadSeries] = []
         receiver = self
+        read = lru_cache(maxsize=None)(read_request)  # what is sent again and again is the same to the byte
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -74,7 +76,7 @@ class ScriptedReceiver:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 seen = Seen(self.path, headers, [])
                 raw = bytes(cramjam.snappy.decompress_raw(body))
-                seen.series = read_request(seen.version, raw)
+                seen.series = read(seen.version, raw)
                 receiver.seen.append(seen)
                 told = answer(seen)
                 if told.status < 300:
