@@ -84,6 +84,7 @@ def time_ms(text: str) -> int:
 
 
 _PLAN: Final = Plan(start_ms=0)
+_START_HELP: Final = "Event time of the beginning: ISO 8601 or ms. Now; with --duration, so that it does not pass now."
 _DIRT: Final = Disturbances()
 
 Speed = Annotated[float, typer.Option(min=0, help="Event time per wall time; 1 is live, 0 as fast as possible.")]
@@ -100,7 +101,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Fixes every random choice.")] = _PLAN.seed,
     speed: Speed = 1.0,
     backfill: Annotated[bool, typer.Option("--backfill", help="As fast as possible, up to now.")] = False,
-    start: Annotated[str | None, typer.Option(help="Event time of the beginning: ISO 8601 or ms. Now.")] = None,
+    start: Annotated[str | None, typer.Option(help=_START_HELP)] = None,
     duration: Annotated[str | None, typer.Option(help="Event time it lasts, such as 90s, 30m, 2h. No end.")] = None,
     rate: Annotated[float, typer.Option(help="Events per second of event time, a day's average.")] = _PLAN.rate_per_s,
     services: Annotated[int | None, typer.Option(help="Services of a made-up world. The web shop.")] = None,
@@ -122,7 +123,8 @@ def simulate(
     if context.invoked_subcommand is not None:
         return
     length_ms = None if duration is None else duration_ms(duration)
-    begin_ms = _begin_ms(start, length_ms, backfill=backfill)
+    pace_of_time = 0.0 if backfill else speed
+    begin_ms = _begin_ms(start, length_ms, pace_of_time, backfill=backfill)
     try:
         dirt = Disturbances(
             disorder_ratio=disorder,
@@ -149,19 +151,24 @@ def simulate(
         record(plan, partitions)
     except ValueError as error:
         fail(str(error), 2)
-    pace = Pace(begin_ms, 0.0 if backfill else speed)
+    pace = Pace(begin_ms, pace_of_time)
     topics = Topics(partitions=partitions, with_truth=truth)
     _play(lambda count: record(plan, count), pace, end_ms=plan.end_ms, topics=topics, settings=_settings())
 
 
-def _begin_ms(start: str | None, length_ms: int | None, *, backfill: bool) -> int:
-    """Choose the event time of the beginning: the one asked for, now, or such that a backfill ends now."""
+def _begin_ms(start: str | None, length_ms: int | None, speed: float, *, backfill: bool) -> int:
+    """Choose the event time of the beginning: the one asked for, now, or such that what is accelerated ends now.
+
+    Events of the future would open alerts that Alertmanager refuses, and dashboards would end before them.
+    """
     if backfill and length_ms is None:
         fail("--backfill needs --duration, or it would never end", 2)
     if start is not None:
         return time_ms(start)
     now_ms = int(time.time()) * 1000
-    return now_ms - length_ms if backfill and length_ms is not None else now_ms
+    if length_ms is None or 0 < speed <= 1:
+        return now_ms
+    return now_ms - length_ms + (int(length_ms / speed) if speed else 0)
 
 
 @app.command("replay", epilog="Example: `python -m simulator replay access.log --speed 60`")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from rich.console import Console
 
 from cli.main import main
-from cli.status.tables import ago
+from cli.status.pages import ProcessFacts
+from cli.status.report import Report
+from cli.status.tables import ago, tables
+from cli.status.topics import KafkaFacts
 from tests.cli.supervised import FIRST_SNAPSHOT, Supervised, pauses
 from tests.dirty_log import event
 from tests.flow_process import free_ports, settings_for
@@ -140,3 +145,19 @@ def test_kafka_that_does_not_answer_is_said_in_one_line(
 )
 def test_time_is_told_in_the_unit_that_suits_it(seconds: float, words: str) -> None:
     assert ago(seconds) == words
+
+
+def test_a_busy_process_fits_in_eighty_columns() -> None:
+    events = {"accepted": 12_345_678, "late": 12_345, "dead_letter": 12_345, "heartbeat": 9}
+    busy = ProcessFacts(
+        "anomaly", 3, "", ready=False, restored=True, epoch_age_s=59.9, epoch_limit_s=60.0, events=events,
+        series=100_000, warming=99_999, lag_events=1_234_567, lag_s=3_000.0, watermark_s=1e9, firing=0,
+    )  # fmt: skip
+    console = Console(width=80, file=io.StringIO(), highlight=False)
+    console.print(tables(Report([busy], KafkaFacts(lag_events={"anomaly": 1_234_567})), now_s=1e9 + 3_000.0))
+    said = cast("io.StringIO", console.file).getvalue()
+    assert "…" not in said
+    assert "not ready" in said
+    assert said.count("anomaly 3") == 2
+    assert "12,345,678" in said
+    assert max(len(line) for line in said.splitlines()) <= 80

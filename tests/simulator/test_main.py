@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,11 @@ def test_replay_of_an_unknown_format_ends_with_one_line(tmp_path: Path) -> None:
 
 def test_help_has_examples() -> None:
     assert "python -m simulator --speed 30 --duration 30m" in " ".join(command("--help").stdout.split())
+
+
+def test_accelerated_events_end_now_and_not_in_the_future(kafka: Any, topics: Any, cluster: dict[str, str]) -> None:
+    done = command("--speed", "60", "--duration", "2m", "--rate", "50", "--clean", env=cluster)
+    assert done.returncode == 0, done.stderr
+    times_ms = [json.loads(r.value or b"")["timestamp_ms"] for r in read_topic(kafka.client_options, topics.events)]
+    assert max(times_ms) <= time.time() * 1000
+    assert max(times_ms) - min(times_ms) > 110_000
