@@ -135,12 +135,17 @@ def test_bad_settings_end_with_one_line() -> None:
     assert "TAILMARK_KAFKA__BOOTSTRAP" in done.stderr
 
 
-def test_absent_broker_ends_with_one_line(free_port: int) -> None:
+def test_absent_broker_ends_with_one_line(
+    free_port: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("simulator.publish.METADATA_TIMEOUT_S", 1.0)
     address = f"127.0.0.1:{free_port}"
-    done = command("--backfill", "--duration", "1s", env={"TAILMARK_KAFKA__BOOTSTRAP_SERVERS": address})
-    assert done.returncode == 1
+    env = {"TAILMARK_KAFKA__BOOTSTRAP_SERVERS": address}
+    done = CliRunner().invoke(app, ["--backfill", "--duration", "1s"], env=env)
+    assert done.exit_code == 1
     assert done.stderr.startswith(f"simulator: kafka at {address} can't serve topic")
     assert done.stderr.count("\n") == 1
+    assert capfd.readouterr().err == "", "the client says nothing beside"
 
 
 def test_failed_delivery_ends_with_one_line(cluster: dict[str, str], make_topic: Any) -> None:

@@ -87,7 +87,8 @@ def test_refused_event_time_says_which_setting_of_the_topic_to_raise(
         publisher.flush()
 
 
-def test_absent_broker_is_one_line_with_its_address(free_port: int) -> None:
+def test_absent_broker_is_one_line_with_its_address(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulator.publish.METADATA_TIMEOUT_S", 1.0)
     address = f"127.0.0.1:{free_port}"
     with pytest.raises(PublishError, match=f"kafka at {address} can't serve topic events: [^\n]*$"):
         ensure_topic({"bootstrap.servers": address}, "events", 1)
