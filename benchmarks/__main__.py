@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PARTS: Final = (
-    "throughput", "series", "garbage", "idle", "latency", "stages", "recovery", "growth", "commits", "archive", "bridge"
+    "throughput", "series", "garbage", "idle", "latency", "stages", "recovery", "growth", "commits", "archive",
+    "bridge", "peers"
 )  # fmt: skip
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

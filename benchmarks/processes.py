@@ -44,21 +44,24 @@ class Usage:
 
 
 class Child:
-    """A Python program that runs beside us."""
+    """A program that runs beside us."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], *, program: str = sys.executable
+    ) -> None:
         """Start it.
 
         Args:
-            arguments: What follows `python`.
+            arguments: What follows the program.
             environment: Variables on top of ours.
+            program: What is started; our own Python if nothing else is said.
         """
         ours = {name: value for name, value in os.environ.items() if not name.startswith("TAILMARK_")}
         self._name = " ".join(arguments[:3])
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._began_s = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [program, *arguments],
             cwd=ROOT,
             env={**ours, **environment},
             stdout=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ download is thrown away. `python -m local lock` prints a new lock after a change
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,13 +100,41 @@ def fetch(cache_dir: Path, *, repository: str | None, say: Say) -> Runtime:
         found = installed(cache_dir)
         if found is None:
             say(f"downloading Apache Kafka {KAFKA_VERSION} to {cache_dir} (45 MB, once)")
-            _download(cache_dir, repository)
+            download(JARS, cache_dir, repository=repository)
             _marker(cache_dir).touch()
             found = installed(cache_dir)
         if found is None:
             message = f"a jar vanished from {cache_dir} while it was downloaded; try again"
             raise EmbeddedKafkaError(message)
         return found
+
+
+def download(jars: Mapping[str, str], cache_dir: Path, *, repository: str | None = None) -> list[Path]:
+    """Download the jars that are missing or damaged; a network that stumbles is asked again.
+
+    Args:
+        jars: SHA-256 of each, by coordinate.
+        cache_dir: Where they are kept, as a Maven repository.
+        repository: Base address of a Maven repository; None means Maven Central.
+
+    Returns:
+        Where each is, in the order of `jars`.
+
+    Raises:
+        EmbeddedKafkaError: The download is impossible, or a jar is not the one that is wanted.
+    """
+    context = _context(cache_dir, repository)
+    artifacts = [context.create_dependency(name).artifact for name in jars]
+    for tries_left in reversed(range(DOWNLOAD_TRIES)):
+        try:
+            with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+                list(pool.map(_download_jar, artifacts, jars.values()))
+        except FETCH_ERRORS as error:
+            if tries_left == 0:
+                raise EmbeddedKafkaError(_impossible(cache_dir, error)) from error
+        else:
+            break
+    return [_jar_path(cache_dir, name) for name in jars]
 
 
 @contextmanager
@@ -149,21 +177,6 @@ def locked_jars(cache_dir: Path) -> dict[str, str]:
     except FETCH_ERRORS as error:
         message = f"cannot resolve {KAFKA}: {_one_line(error)}"
         raise EmbeddedKafkaError(message) from error
-
-
-def _download(cache_dir: Path, repository: str | None) -> None:
-    """Download the locked jars that are missing or damaged; a network that stumbles is asked again."""
-    context = _context(cache_dir, repository)
-    artifacts = {name: context.create_dependency(name).artifact for name in JARS}
-    for tries_left in reversed(range(DOWNLOAD_TRIES)):
-        try:
-            with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
-                list(pool.map(_download_jar, artifacts.values(), JARS.values()))
-        except FETCH_ERRORS as error:
-            if tries_left == 0:
-                raise EmbeddedKafkaError(_impossible(cache_dir, error)) from error
-        else:
-            return
 
 
 def _download_jar(artifact: Artifact, sha256: str) -> None:
