@@ -21,7 +21,7 @@ from operators.kernels.codec import pack, unpack
 from operators.reporting import reported
 from sinks.records import EVENT_TIME_HEADER, ID_HEADER, OutputRecords
 from sinks.tail import partition_bounds, read_tail, store_baseline, stored_baseline
-from sources.clients import open_admin, reason, with_log
+from sources.clients import TAKEN_OVER, open_admin, reason, with_log
 from sources.errors import OutputError
 
 if TYPE_CHECKING:
@@ -37,11 +37,6 @@ _STATE_KIND: Final = "kafka-sink"
 _STATE_VERSION: Final = 1
 _ABORT_TIMEOUT_S: Final = 10.0
 _FULL_WAIT_S: Final = 0.1
-_TAKEN_OVER: Final = {
-    KafkaError._FENCED,  # noqa: SLF001 - librdkafka's own codes are spelled so
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-}
 
 _Headers = list[tuple[str, str | bytes | None]]
 
@@ -335,7 +330,7 @@ class KafkaOutputPartition(StatefulSinkPartition[OutputRecords, bytes]):
 
     def _explained(self, error: KafkaException) -> str:
         """Say what a failure means, and leave no transaction open behind it."""
-        if error.args[0].code() in _TAKEN_OVER:
+        if error.args[0].code() in TAKEN_OVER:
             return (
                 f"{self._name} has been taken over by another producer with transactional id `{self._id}`: a second "
                 f"instance of this flow is running, or this one stood still for too long; this one stops"

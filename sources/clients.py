@@ -31,6 +31,13 @@ PASSING: Final = {
 }
 """What a cluster answers while a topic is being created or a broker starts; librdkafka does not ask again by itself."""
 
+TAKEN_OVER: Final = {
+    KafkaError._FENCED,  # noqa: SLF001 - librdkafka's own codes are spelled so
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+}
+"""What a producer is told whose transactional id another one has begun to use."""
+
 _SLICE_S: Final = 0.5
 _RETRY_S: Final = 0.1
 _SECRET_NAME: Final = re.compile(r"pass|secret|token|credential|private|pem$|jaas|oauthbearer.config|key$")

@@ -6,11 +6,12 @@ The offsets of a consumer group would do, were they not forgotten a week after t
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from cli.log_reader import LogReader
 from sinks.topics import OutputTopic, ensure_topics
-from sources.clients import cluster_metadata, open_admin
+from sources.errors import MissingTopicError
 from sources.topic_watch import TopicWatch
 
 if TYPE_CHECKING:
@@ -45,17 +46,18 @@ class Memory:
         self._next: dict[tuple[int, str], int] = {}
         if create:
             ensure_topics(client, [OutputTopic(self.topic, compacted=True)], partitions=1)
-        elif not _exists(client, self.topic):
-            return
-        reader = LogReader(client, self.topic)
         try:
+            reader = LogReader(client, self.topic)
+        except MissingTopicError:
+            if create:
+                raise
+            return
+        with closing(reader):
             for _, records in reader.read():
                 for record in records:
                     facts = json.loads(record.value() or b"{}")
                     if facts.get("topic_id") == self._topic_id:
                         self._next[facts["partition"], facts["reason"]] = facts["next_offset"]
-        finally:
-            reader.close()
 
     def knows(self, partition: int, reason: str, offset: int) -> bool:
         """Tell whether a letter has been sent back."""
@@ -73,8 +75,3 @@ class Memory:
             facts = {"topic_id": self._topic_id, "partition": partition, "reason": reason, "next_offset": known}
             producer.produce(self.topic, json.dumps(facts).encode(), f"{reason}|{partition}".encode())
             self._next[partition, reason] = known
-
-
-def _exists(client: Mapping[str, Any], topic: str) -> bool:
-    admin, reasons = open_admin(client)
-    return topic in cluster_metadata(admin, reasons, client).topics

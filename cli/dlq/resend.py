@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaException, Producer
 
 from cli.dlq.letters import read_letters
 from cli.dlq.memory import Memory
+from sources.clients import TAKEN_OVER, with_log
 from sources.clients import reason as reason_of
-from sources.clients import with_log
 from sources.errors import OutputError
 from sources.topic import partitions_of
 
@@ -28,7 +28,6 @@ _CHOSEN_BY_KEY: Final = -1
 _FULL_WAIT_S: Final = 0.1
 _TIMEOUT_S: Final = 60.0
 _MOST_BYTES: Final = 64 * 1024 * 1024
-_TAKEN_OVER: Final = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}  # noqa: SLF001
 
 
 @dataclass(slots=True)
@@ -103,7 +102,7 @@ class Resender:
         try:
             task()
         except KafkaException as error:
-            if error.args[0].code() in _TAKEN_OVER:
+            if error.args[0].code() in TAKEN_OVER:
                 raise OutputError("another `tailmark dlq replay` has begun and sends the rest; this one ends") from None
             raise OutputError(
                 f"dead letters can't be sent to `{self._topic}`: {reason_of(error, self._client)}; those of earlier "

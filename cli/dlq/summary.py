@@ -73,7 +73,8 @@ class Summary:
     """Letters by reason.
 
     Attributes:
-        reasons: Most frequent first, once `sorted` was called.
+        samples: How many of the latest letters of each reason are kept.
+        reasons: What there is of each reason.
     """
 
     samples: int
