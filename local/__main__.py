@@ -54,13 +54,16 @@ def demo(
     ] = None,
     speed: Annotated[float, typer.Option(min=1, max=120, help="Event time per wall time.")] = 30,
     seed: Annotated[int, typer.Option(min=0, help="Of the simulated world.")] = 7,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", dir_okay=False, help="Draw the view as it is in the end.")
+    ] = None,
 ) -> None:
     """Show the pipeline at work while simulated services go wrong; Ctrl-C ends it.
 
     KAFKA_BOOTSTRAP_SERVERS names a Kafka to use, with topics of its own, in place of an embedded one.
     """
     try:
-        run(Options(duration, speed, seed), os.environ)
+        run(Options(duration, speed, seed, picture), os.environ)
     except (DemoError, SettingsError) as error:
         _say(f"error: {error}")
         raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from error

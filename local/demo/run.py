@@ -50,11 +50,13 @@ class Options:
         duration_s: Wall time that events flow; None: until Ctrl-C.
         speed: Event time per wall time.
         seed: Of the simulated world.
+        picture: Where the view is drawn as it is in the end, as an SVG; None: nowhere.
     """
 
     duration_s: float | None
     speed: float
     seed: int
+    picture: Path | None = None
 
 
 class Stopped(BaseException):

@@ -11,6 +11,7 @@ from rich.live import Live
 
 from local.demo import summary
 from local.demo.errors import DemoError
+from local.demo.picture import draw
 from local.demo.view import LiveView, Pace
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ class Show:
         else:
             while self._goes_on(stop, LINE_EVERY_S):
                 console.print(summary.status_line(self._feed.board, self._pace()), soft_wrap=True)
-        return self._pace()
+        pace = self._pace()
+        if self._options.picture is not None:
+            draw(LiveView(self._feed.board, pace), self._options.picture)
+        return pace
 
     def _goes_on(self, stop: StopSignals, seconds: float) -> bool:
         """Watch for some time, and tell whether the show goes on."""

@@ -30,7 +30,7 @@ _MINUTE_MS: Final = 60_000
 _BRAND: Final = " tailmark "
 _SPARK_MIN: Final = 10
 _NAME_WIDTH: Final = 23
-_WIDTH_BESIDE_NAME: Final = 40
+_WIDTH_BESIDE_NAME: Final = 37
 """What a row of the series panel takes beside its name and sparkline, frame included."""
 
 _ALERTS_SHARE, _INCIDENTS_SHARE = 37, 43
@@ -140,7 +140,7 @@ def _series_panel(board: Board, rows: int, width: int) -> Panel:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
     table.add_column("series", width=name, no_wrap=True)
     table.add_column("P99", width=7, justify="right", no_wrap=True)
-    table.add_column("normal", width=12, justify="right", no_wrap=True)
+    table.add_column("normal to", width=9, justify="right", no_wrap=True)
     table.add_column(f"last {spark * board.slide_ms / _MINUTE_MS:.0f} min", width=spark, no_wrap=True)
     table.add_column("", width=12, no_wrap=True)
     for series in shown:
@@ -167,7 +167,7 @@ def _series_row(series: Series, spark: int) -> tuple[Text, ...]:
     return (
         Text(_name(series), style),
         Text(wording.latency(latest.p99_ms), "bold red" if series.slow[-1] else style if not latest.p99_ms else ""),
-        Text(wording.band(latest), "dim"),
+        Text(wording.limit(latest), "dim"),
         _spark(series, spark),
         what,
     )

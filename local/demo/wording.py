@@ -66,16 +66,11 @@ def latency(value_ms: float | None) -> str:
     return f"{value_ms:.1f} ms" if value_ms < _TEN else f"{value_ms:.0f} ms"
 
 
-def band(window: WindowRecord) -> str:
-    """Write the P99 that would be normal, such as `153..241 ms`; nothing while that is being learned."""
-    if window.state == "warming" or window.latency_expected is None:
+def limit(window: WindowRecord) -> str:
+    """Write the P99 up to which all is normal, such as `241 ms`; nothing while that is being learned."""
+    if window.state == "warming" or window.latency_upper is None:
         return ""
-    upper = window.latency_upper
-    if upper is None:
-        return f"~{latency(window.latency_expected)}"
-    if upper >= _SECOND_MS:
-        return f"{window.latency_expected / _SECOND_MS:.2f}..{upper / _SECOND_MS:.2f} s"
-    return f"{window.latency_expected:.0f}..{upper:.0f} ms"
+    return latency(window.latency_upper)
 
 
 def trouble(window: WindowRecord) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from local.demo import summary, wording
 from local.demo.board import AlertRecord, Board, TruthRecord, Vitals, WindowRecord
+from local.demo.errors import DemoError
 from local.demo.feed import page_numbers
 from local.demo.matching import grace_after
+from local.demo.picture import draw
 from local.demo.view import LiveView, Pace
 
+ROOT = Path(__file__).resolve().parents[2]
 START_MS = 1_780_000_000_000
 SLIDE_MS = 10_000
 PACE = Pace(elapsed_s=25.0, duration_s=60.0, speed=30)
@@ -209,3 +214,27 @@ def test_trouble_names_the_worst_signal() -> None:
 def test_a_sparkline_has_a_bar_for_each_value_and_a_gap_for_none() -> None:
     assert wording.sparkline([0.0, 50.0, None, 100.0], 100.0) == "▁▅ █"
     assert wording.sparkline([0.0], 0.0) == "▁"
+
+
+def test_picture_shows_the_view_and_loads_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "demo.svg"
+    draw(LiveView(busy_board(), PACE), file)
+    text = file.read_text(encoding="utf-8")
+    said = "".join(ET.fromstring(text).itertext()).replace("\N{NO-BREAK SPACE}", " ")
+    assert "inventory" in said
+    assert "incidents really running" in said
+    assert "url(http" not in text
+    assert "@font-face" not in text
+
+
+def test_picture_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DemoError, match=r"`--picture` can't be written: .*nowhere"):
+        draw(LiveView(empty_board(), PACE), tmp_path / "nowhere" / "demo.svg")
+
+
+def test_picture_of_the_readme_is_one_that_the_demo_draws() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "docs/demo.svg" in readme
+    assert "make demo" in "".join(ET.parse(ROOT / "docs" / "demo.svg").getroot().itertext()).replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
