@@ -38,9 +38,14 @@ TAKEN_OVER: Final = {
 }
 """What a producer is told whose transactional id another one has begun to use."""
 
+REPEAT_AFTER_S: Final = 60.0
+"""How long a complaint is not logged again, whichever client has it: each has dozens of connections that fail alike."""
+
+_MAX_COMPLAINTS: Final = 1000
 _SLICE_S: Final = 0.5
 _RETRY_S: Final = 0.1
 _SECRET_NAME: Final = re.compile(r"pass|secret|token|credential|private|pem$|jaas|oauthbearer.config|key$")
+_SPEAKER: Final = re.compile(r"^\w+ (?:\[[^\]]*\] ?)+: ")
 _DECORATION: Final = re.compile(r"^\S+/(?:bootstrap|\d+): | \(after \d+ms in state \w+.*?\)$")
 _NORMAL: Final = (
     "while another concurrent operation on the same transaction",  # how a crashed predecessor is fenced off
@@ -59,7 +64,23 @@ class _Redaction(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = redacted(record.getMessage(), self._client), ()
-        return not any(text in record.msg for text in _NORMAL)
+        if any(text in record.msg for text in _NORMAL):
+            return False
+        return record.levelno < logging.WARNING or _is_news(record.msg, time.monotonic())
+
+
+_said_s: Final[dict[str, float]] = {}
+
+
+def _is_news(text: str, now_s: float) -> bool:
+    """Tell whether a complaint was not logged for a while, whoever it was from and however long it took."""
+    complaint = _DECORATION.sub("", _SPEAKER.sub("", text))
+    if now_s - _said_s.get(complaint, float("-inf")) < REPEAT_AFTER_S:
+        return False
+    if len(_said_s) >= _MAX_COMPLAINTS:
+        _said_s.clear()
+    _said_s[complaint] = now_s
+    return True
 
 
 class Reasons:

@@ -38,6 +38,19 @@ def test_what_librdkafka_logs_reaches_python_without_secrets(caplog: pytest.LogC
     assert "Connection" not in caplog.text
 
 
+def test_a_broker_that_is_gone_is_complained_of_once_by_all_clients_together(
+    caplog: pytest.LogCaptureFixture, free_port: int
+) -> None:
+    client = {"bootstrap.servers": f"127.0.0.1:{free_port}", "reconnect.backoff.ms": 1, "reconnect.backoff.max.ms": 5}
+    producers = [Producer(with_log(client, {})) for _ in range(4)]
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        for producer in producers:
+            producer.poll(0.05)
+    said = [line for line in caplog.messages if f"127.0.0.1:{free_port} failed" in line]
+    assert len(said) == 1, said
+
+
 def test_options_that_only_producers_have_are_no_news_to_a_consumer(caplog: pytest.LogCaptureFixture) -> None:
     client = {"bootstrap.servers": "localhost:9", "group.id": "g", "compression.type": "lz4", "log_level": 7}
     with caplog.at_level(logging.DEBUG):
