@@ -33,6 +33,7 @@ class AlertFacts:
     """One transition of an alert, as it went to people.
 
     Attributes:
+        fingerprint: Its identity, by which feedback names it.
         status: `firing` or `resolved`.
         labels: `alertname`, `service`, `endpoint`, `severity`.
         annotations: What informs a person.
@@ -42,6 +43,7 @@ class AlertFacts:
         flapping: Whether it is held through quick repetitions.
     """
 
+    fingerprint: str
     status: str
     labels: dict[str, str]
     annotations: dict[str, str]

@@ -42,6 +42,7 @@ def lines(account: Account) -> Iterator[str]:
         yield f"{_INDENT}{alert.annotations.get('description', '')}"
         if "members" in alert.annotations:
             yield f"{_INDENT}one incident with: {alert.annotations['members']}"
+        yield f"{_INDENT}no anomaly? tailmark feedback {alert.fingerprint}"
     for number, (own, signal) in enumerate(zip(account.signals, told.signals, strict=True)):
         yield ""
         yield f"{signal.verdict[0].upper()}{signal.verdict[1:]}"

@@ -36,7 +36,7 @@ class _Fired(msgspec.Struct):
 
 
 def feedback(
-    fingerprint: Annotated[str, typer.Argument(help="Fingerprint of the alert, as its records and `status` have it.")],
+    fingerprint: Annotated[str, typer.Argument(help="Of the alert, as its records and `tailmark explain` have it.")],
     *,
     until: Annotated[str | None, typer.Option(help=f"Event time from which it holds no longer: {RULE}.")] = None,
     any_value: Annotated[

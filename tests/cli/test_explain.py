@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +13,6 @@ from cli.explain_account import Account, account_of, clock
 from cli.explain_read import AlertFacts, Recorded
 from cli.explain_series import NothingToExplainError, choose
 from cli.explain_text import lines
-from cli.main import main
 from evaluation.simulated_runs import PARTITIONS, START_MS, Run, run
 from flows.alert_settings import policy_of
 from flows.detection_settings import scoring_of
@@ -28,11 +25,12 @@ from tests.flow_process import FlowProcess, settings_for
 from tests.kafka_log import NewRecord, produce, read_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from simulator.incidents import Incident
     from simulator.world import World
+    from tests.cli.conftest import Command
     from tests.conftest import KafkaCluster, Topics
 
 MINUTE_MS = 60_000
@@ -102,6 +100,7 @@ def test_account_of_an_open_alert_has_the_words_of_the_alert(told: Run, recorded
     assert f"LatencyAnomaly ({firing.labels['severity']}) is open since" in found.signals[0].opening
     text = "\n".join(lines(found))
     assert firing.annotations["summary"] in text
+    assert f"no anomaly? tailmark feedback {firing.fingerprint}" in text
     assert "Latency is anomalous: outside its band" in text
     assert "came to the recorded scores" in text
 
@@ -165,27 +164,14 @@ def test_time_without_windows_is_refused_with_the_time_that_there_is(
 
 
 @pytest.fixture
-def explain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """A function that runs `tailmark explain` with settings, and gives its exit code and what it wrote."""
-    for key in [key for key in os.environ if key.startswith(("TAILMARK_", "KAFKA_"))]:
-        monkeypatch.delenv(key)
-
-    def run_it(env: dict[str, str], *arguments: str) -> tuple[int, str, str]:
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["tailmark", "explain", *arguments])
-            for key, value in env.items():
-                patch.setenv(key, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        said = capsys.readouterr()
-        return int(str(ended.value.code or 0)), said.out, said.err
-
-    return run_it
+def explain(tailmark: Command) -> Command:
+    """A function that runs `tailmark explain`."""
+    return lambda env, *arguments: tailmark(env, "explain", *arguments)
 
 
 @pytest.mark.slow
 def test_flow_on_kafka_is_explained_and_has_the_rows_of_the_flow_without(
-    kafka: KafkaCluster, topics: Topics, tmp_path: Path, told: Run, explain: Callable[..., tuple[int, str, str]]
+    kafka: KafkaCluster, topics: Topics, tmp_path: Path, told: Run, explain: Command
 ) -> None:
     log = concat([chunk.records for chunk in record(STORY, PARTITIONS)])
     records = zip(log.values, log.keys, log.partitions, log.arrival_ms, strict=True)
@@ -240,7 +226,7 @@ def _value(read: object) -> dict[str, object]:
     ],
 )
 def test_impossible_option_is_refused_before_kafka_is_asked(
-    explain: Callable[..., tuple[int, str, str]], arguments: tuple[str, ...], words: str
+    explain: Command, arguments: tuple[str, ...], words: str
 ) -> None:
     code, out, err = explain({"TAILMARK_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, *arguments)
     assert (code, out) == (2, "")
@@ -249,7 +235,7 @@ def test_impossible_option_is_refused_before_kafka_is_asked(
 
 
 def test_topic_that_does_not_exist_and_kafka_that_is_away_are_said_in_one_line(
-    kafka: KafkaCluster, topics: Topics, explain: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaCluster, topics: Topics, explain: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sources.clients.ANSWER_TIMEOUT_S", 1.0)
     code, _, err = explain(settings_for(kafka, topics), "search")
