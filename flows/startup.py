@@ -116,11 +116,11 @@ def source_of(
     Raises:
         SourceError: Kafka does not answer, or there is no topic to read.
     """
+    client, kafka, span, events = settings.client(), settings.kafka, settings.window, settings.events
+    partitions_of(client, kafka.topics.events)
     drain = Drain()
     if bytewax_flags() is not None:
         drain.on_signals()
-    client, kafka, span, events = settings.client(), settings.kafka, settings.window, settings.events
-    partitions_of(client, kafka.topics.events)
     return KafkaEventSource(
         client=client,
         topic=kafka.topics.events,

@@ -68,6 +68,20 @@ def test_absent_broker_is_named(kafka: KafkaCluster, topics: Topics) -> None:
     assert "refused" in stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_flow_that_still_looks_for_its_cluster_ends_on_a_signal_at_once(
+    kafka: KafkaCluster, topics: Topics, number: signal.Signals
+) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as mute:
+        mute.settimeout(60)
+        port = mute.getsockname()[1]
+        flow = FlowProcess(settings_for(kafka, topics) | {"TAILMARK_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{port}"})
+        flow.start()
+        with closing(mute.accept()[0]):
+            flow.signal(number)
+            assert flow.wait() == ([0], "")
+
+
 def test_missing_topic_is_named_and_not_created(kafka: KafkaCluster, topics: Topics) -> None:
     absent = f"{topics.prefix}.absent"
     codes, stderr = FlowProcess(settings_for(kafka, topics, KAFKA__TOPICS__EVENTS=absent)).run()
