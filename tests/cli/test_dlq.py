@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from cli.main import main
 from operators.kernels.decode import Reason
 from tests.dirty_log import START_MS, dirty_log, event
 from tests.flow_process import FlowProcess, settings_for
@@ -24,6 +23,7 @@ from tests.kafka_log import NewRecord, create_topic, end_offsets, produce, read_
 from tests.oracle import Oracle
 
 if TYPE_CHECKING:
+    from tests.cli.conftest import Command
     from tests.conftest import KafkaCluster, Topics
     from tests.kafka_log import LogRecord
 
@@ -31,26 +31,12 @@ ROOT = Path(__file__).parents[2]
 KAFKA_MS = START_MS + 3_600_000
 LETTERS = 20_000
 OWN = (("trace", b"t1"), ("id", b"mine"))
-Command = "Callable[..., tuple[int, str, str]]"
 
 
 @pytest.fixture
-def tailmark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """A function that runs `tailmark dlq`, and gives its exit code and what it wrote to stdout and stderr."""
-    for key in [key for key in os.environ if key.startswith(("TAILMARK_", "KAFKA_"))]:
-        monkeypatch.delenv(key)
-
-    def run(env: dict[str, str], *arguments: str) -> tuple[int, str, str]:
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["tailmark", "dlq", *arguments])
-            for key, value in env.items():
-                patch.setenv(key, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        said = capsys.readouterr()
-        return int(str(ended.value.code)), said.out, said.err
-
-    return run
+def dlq(tailmark: Command) -> Command:
+    """A function that runs `tailmark dlq`."""
+    return lambda env, *arguments: tailmark(env, "dlq", *arguments)
 
 
 def letter(topics: Topics, number: int, reason: str = "missing_field", *, topic: str | None = None) -> NewRecord:
@@ -85,7 +71,7 @@ def sent_so_far(kafka: KafkaCluster, topics: Topics) -> int:
 
 
 def test_letters_of_a_flow_are_shown_and_sent_back_as_they_came(
-    kafka: KafkaCluster, topics: Topics, tailmark: Command
+    kafka: KafkaCluster, topics: Topics, dlq: Command
 ) -> None:
     log, oracle, records = dirty_log(41, partitions=4, records=1500, span_ms=100_000), Oracle(), []
     for partition, values in enumerate(log):
@@ -95,13 +81,13 @@ def test_letters_of_a_flow_are_shown_and_sent_back_as_they_came(
     produce(kafka.client_options, topics.events, records)
     env = settings_for(kafka, topics, KAFKA__STOP_AT_END="true")
     assert FlowProcess(env).run()[0] == [0]
-    code, text, _ = tailmark(env, "inspect", "--samples", "1000", "--output", "json")
+    code, text, _ = dlq(env, "inspect", "--samples", "1000", "--output", "json")
     summary = json.loads(text)
     assert (code, summary["letters"]) == (0, len(oracle.dead))
     found = {(s["partition"], s["offset"], s["item"]) for reason in summary["reasons"] for s in reason["samples"]}
     assert found == oracle.dead
     assert {(reason["first_ms"], reason["last_ms"]) for reason in summary["reasons"]} == {(KAFKA_MS, KAFKA_MS)}
-    code, text, _ = tailmark(env, "replay", "--output", "json")
+    code, text, _ = dlq(env, "replay", "--output", "json")
     assert (code, sum(json.loads(text)["sent"].values())) == (0, len(oracle.dead))
     ends = [len(values) for values in log]
     back = [record for record in sent_back(kafka, topics) if record.offset >= ends[record.partition]]
@@ -113,13 +99,11 @@ def test_letters_of_a_flow_are_shown_and_sent_back_as_they_came(
     assert whole <= Counter(record.value for record in back)
 
 
-def test_reasons_are_chosen_counted_and_remembered_apart(
-    kafka: KafkaCluster, topics: Topics, tailmark: Command
-) -> None:
+def test_reasons_are_chosen_counted_and_remembered_apart(kafka: KafkaCluster, topics: Topics, dlq: Command) -> None:
     mixed = [letter(topics, n, "wrong_type" if n % 3 else "malformed_json") for n in range(300)]
     other = letter(topics, 300, topic="another")
     env = letters_in(kafka, topics, [*mixed, other, NewRecord(b"not ours", partition=0)])
-    code, text, _ = tailmark(env, "inspect")
+    code, text, _ = dlq(env, "inspect")
     assert code == 0
     lines = [line.split() for line in text.splitlines()]
     assert lines[1][:4] == ["wrong_type", "validate", "200", "0"]
@@ -132,30 +116,30 @@ def test_reasons_are_chosen_counted_and_remembered_apart(
         f"300 letters would be sent to {topics.events}",
         "2 came from another topic, and stay",
     ]
-    code, text, _ = tailmark(env, "replay", "--dry-run")
+    code, text, _ = dlq(env, "replay", "--dry-run")
     assert (code, text.splitlines()) == (0, would_be)
     assert sent_back(kafka, topics) == []
     assert f"{topics.dead_letter}.replayed" not in topic_names(kafka.client_options)
-    assert "100 letters sent" in tailmark(env, "replay", "--reason", "malformed_json")[1]
+    assert "100 letters sent" in dlq(env, "replay", "--reason", "malformed_json")[1]
     assert [record.value for record in sent_back(kafka, topics) if record.partition == 0][:2] == [
         b'{"n": 0}',
         b'{"n": 12}',
     ]
     assert {record.headers for record in sent_back(kafka, topics)} == {OWN}
-    counted = json.loads(tailmark(env, "inspect", "--output", "json")[1])["reasons"]
+    counted = json.loads(dlq(env, "inspect", "--output", "json")[1])["reasons"]
     assert {reason["reason"]: reason["replayed"] for reason in counted if reason["replayed"]} == {"malformed_json": 100}
-    text = tailmark(env, "replay")[1]
+    text = dlq(env, "replay")[1]
     assert "200 letters sent" in text
     assert "100 were sent before" in text
     assert len(sent_back(kafka, topics)) == 300
-    assert "0 letters sent" in tailmark(env, "replay")[1]
+    assert "0 letters sent" in dlq(env, "replay")[1]
     produce(kafka.client_options, topics.dead_letter, [letter(topics, 400, "malformed_json")])
-    assert "1 letters sent" in tailmark(env, "replay")[1]
-    assert "301 letters sent" in tailmark(env, "replay", "--again")[1]
-    assert "0 letters sent" in tailmark(env, "replay")[1]
+    assert "1 letters sent" in dlq(env, "replay")[1]
+    assert "301 letters sent" in dlq(env, "replay", "--again")[1]
+    assert "0 letters sent" in dlq(env, "replay")[1]
 
 
-def test_letters_that_were_mended_become_events(kafka: KafkaCluster, topics: Topics, tailmark: Command) -> None:
+def test_letters_that_were_mended_become_events(kafka: KafkaCluster, topics: Topics, dlq: Command) -> None:
     """The producers' field has another name: the flow is told, and what it rejected counts after all."""
     values = [event(START_MS + n, "pay").replace(b"latency_ms", b"took") for n in range(50)]
     produce(
@@ -164,14 +148,14 @@ def test_letters_that_were_mended_become_events(kafka: KafkaCluster, topics: Top
     env = settings_for(kafka, topics, KAFKA__STOP_AT_END="true")
     assert FlowProcess(env).run()[0] == [0]
     assert read_topic(kafka.client_options, topics.windows) == []
-    assert "50 letters sent" in tailmark(env, "replay")[1]
+    assert "50 letters sent" in dlq(env, "replay")[1]
     assert FlowProcess({**env, "TAILMARK_EVENTS__FIELDS__LATENCY_MS": "took"}).run()[0] == [0]
     counts = [json.loads(record.value or b"")["count"] for record in read_topic(kafka.client_options, topics.windows)]
     assert max(counts) == 100, "those of the first time count as well, now that they are read from the beginning"
 
 
 def test_replay_that_is_killed_again_and_again_sends_each_letter_once(
-    kafka: KafkaCluster, topics: Topics, tailmark: Command
+    kafka: KafkaCluster, topics: Topics, dlq: Command
 ) -> None:
     env = letters_in(kafka, topics, [letter(topics, n) for n in range(LETTERS)])
     moments = random.Random(5)
@@ -187,32 +171,32 @@ def test_replay_that_is_killed_again_and_again_sends_each_letter_once(
         process.communicate()
         halfway += 0 < sent_so_far(kafka, topics) < LETTERS
     assert halfway
-    assert tailmark(env, "replay")[0] == 0
+    assert dlq(env, "replay")[0] == 0
     values = Counter(record.value for record in sent_back(kafka, topics))
     assert values == Counter(b'{"n": %d}' % number for number in range(LETTERS))
 
 
 def test_topic_that_was_made_anew_is_not_taken_for_the_one_that_was_replayed(
-    kafka: KafkaCluster, topics: Topics, tailmark: Command
+    kafka: KafkaCluster, topics: Topics, dlq: Command
 ) -> None:
     env = letters_in(kafka, topics, [letter(topics, n) for n in range(10)])
-    assert "10 letters sent" in tailmark(env, "replay")[1]
+    assert "10 letters sent" in dlq(env, "replay")[1]
     admin = AdminClient(kafka.client_options)
     admin.delete_topics([topics.dead_letter])[topics.dead_letter].result(30)
     while topics.dead_letter in topic_names(kafka.client_options):
         time.sleep(0.1)
     letters_in(kafka, topics, [letter(topics, n) for n in range(20, 26)])
-    assert "6 letters sent" in tailmark(env, "replay")[1]
+    assert "6 letters sent" in dlq(env, "replay")[1]
 
 
-def test_what_can_not_be_done_is_one_line(kafka: KafkaCluster, topics: Topics, tailmark: Command) -> None:
+def test_what_can_not_be_done_is_one_line(kafka: KafkaCluster, topics: Topics, dlq: Command) -> None:
     env = settings_for(kafka, topics)
-    code, _, said = tailmark(env, "inspect")
+    code, _, said = dlq(env, "inspect")
     assert (code, said.count("\n")) == (1, 1)
     assert f"topic `{topics.dead_letter}` does not exist" in said
-    code, _, said = tailmark(env, "replay")
+    code, _, said = dlq(env, "replay")
     assert (code, said.count("\n")) == (1, 1)
-    code, _, said = tailmark(env, "inspect", "--reason", "bad_luck")
+    code, _, said = dlq(env, "inspect", "--reason", "bad_luck")
     assert code == 2
     assert "missing_field" in said
 

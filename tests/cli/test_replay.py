@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cli.main import main
 from cli.replay.times import shown, time_ms
 from cli.run import flows
 from tests.archive_log import scan
+from tests.cli.conftest import command_line
 from tests.dirty_log import START_MS, dirty_log, event
 from tests.flow_process import FlowProcess, settings_for
 from tests.kafka_log import LogRecord, NewRecord, create_topic, produce, read_topic
@@ -20,6 +18,7 @@ from tests.kafka_log import LogRecord, NewRecord, create_topic, produce, read_to
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.cli.conftest import Command
     from tests.conftest import KafkaCluster, Topics
 
 SPAN_MS = 600_000
@@ -27,26 +26,13 @@ FROM_MS, TO_MS = START_MS + 123_456, START_MS + 400_000
 LENGTH_MS = 60_000
 COUNTED = ("count", "errors", "error_ratio", "rate_per_s", "mean_ms", "max_ms", "p50_ms", "p90_ms", "p99_ms")
 Windows = dict[tuple[str, str, int], list[Any]]
-Command = "Callable[..., tuple[int, str, str]]"
 
 
 @pytest.fixture
 def replay(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """A function that runs `tailmark replay`, and gives its exit code and what it wrote to stdout and stderr."""
-    for key in [key for key in os.environ if key.startswith(("TAILMARK_", "KAFKA_"))]:
-        monkeypatch.delenv(key)
-
-    def run(env: dict[str, str], *arguments: str) -> tuple[int, str, str]:
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["tailmark", "replay", *arguments])
-            for key, value in env.items():
-                patch.setenv(key, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        said = capfd.readouterr()
-        return int(str(ended.value.code)), said.out, said.err
-
-    return run
+    """A function that runs `tailmark replay`, and gives what its flow writes as well."""
+    tailmark = command_line(monkeypatch, capfd)
+    return lambda env, *arguments: tailmark(env, "replay", *arguments)
 
 
 def publish(kafka: KafkaCluster, topics: Topics) -> None:

@@ -6,12 +6,10 @@ import os
 import random
 import signal
 import socket
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from cli.main import main
 from tests.archive_log import ArchiveOracle, assert_holds
 from tests.cli.supervised import FIRST_SNAPSHOT, Supervised, living, pauses
 from tests.dirty_log import Log, dirty_log
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.cli.conftest import Command
     from tests.conftest import KafkaCluster, Topics
 
 
@@ -156,22 +155,13 @@ def test_second_supervisor_leaves_the_first_one_alone(kafka: KafkaCluster, topic
 
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def refused(tailmark: Command) -> Callable[..., str]:
     """A function that runs `tailmark run` on something it refuses, and gives what it says."""
-    for key in [key for key in os.environ if key.startswith(("TAILMARK_", "KAFKA_"))]:
-        monkeypatch.delenv(key)
 
     def run(*arguments: str, **environ: str) -> str:
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["tailmark", "run", *arguments])
-            for key, value in environ.items():
-                patch.setenv(key, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        said = capsys.readouterr()
-        assert ended.value.code == 2
-        assert said.out == ""
-        return said.err
+        code, out, err = tailmark(environ, "run", *arguments)
+        assert (code, out) == (2, "")
+        return err
 
     return run
 

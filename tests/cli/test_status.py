@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import sys
 import time
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from rich.console import Console
 
-from cli.main import main
 from cli.status.pages import ProcessFacts
 from cli.status.report import Report
 from cli.status.tables import ago, tables
@@ -26,27 +23,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.cli.conftest import Command
     from tests.conftest import KafkaCluster, Topics
 
 EVENTS = 300
 
 
 @pytest.fixture
-def status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """A function that runs `tailmark status` with settings, and gives its exit code and what it wrote."""
-    for key in [key for key in os.environ if key.startswith(("TAILMARK_", "KAFKA_"))]:
-        monkeypatch.delenv(key)
+def status(tailmark: Command) -> Callable[..., tuple[int, str]]:
+    """A function that runs `tailmark status`, and gives its exit code and what it said on stdout alone."""
 
     def run(env: dict[str, str], *arguments: str) -> tuple[int, str]:
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["tailmark", "status", *arguments])
-            for key, value in env.items():
-                patch.setenv(key, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        said = capsys.readouterr()
-        assert said.err == ""
-        return int(str(ended.value.code)), said.out
+        code, out, err = tailmark(env, "status", *arguments)
+        assert err == ""
+        return code, out
 
     return run
 
