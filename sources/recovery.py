@@ -22,17 +22,6 @@ from sources.recovery_store import START_OVER, RecoveryError, create, examine, p
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "Member",
-    "Recovery",
-    "RecoveryError",
-    "RunFlags",
-    "bytewax_flags",
-    "prepare_recovery",
-    "recovery_failure",
-    "recovery_of_run",
-]
-
 DEFAULT_PARTITIONS: Final = 4
 
 _FOLDER: Final = ".tailmark"

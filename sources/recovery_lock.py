@@ -44,11 +44,9 @@ class Membership:
 
     Attributes:
         prepared: What the process that prepared the directory reported.
-        first: Whether this process was the one.
     """
 
     prepared: dict[str, Any]
-    first: bool
     _descriptor: int = -1
 
     def release(self) -> None:
@@ -85,11 +83,11 @@ def join_cluster(
                 # Written before preparing, too: a process that dies while it prepares leaves nothing to join.
                 record.unlink(missing_ok=True)
                 report = prepare()
-                return _enter(folder, record, member, [], report, first=True)
+                return _enter(folder, record, member, [], report)
             known = json.loads(record.read_text(encoding="utf-8"))
             obstacle = _obstacle(directory, member, known, alive)
             if obstacle is None:
-                return _enter(folder, record, member, known["joined"], known["prepared"], first=False)
+                return _enter(folder, record, member, known["joined"], known["prepared"])
         if time.monotonic() >= deadline:
             raise RecoveryError(obstacle)
         time.sleep(_POLL_S)
@@ -111,9 +109,7 @@ def _obstacle(directory: Path, member: Member, known: dict[str, Any], alive: dic
     return None
 
 
-def _enter(
-    folder: Path, record: Path, member: Member, joined: list[int], prepared: dict[str, Any], *, first: bool
-) -> Membership:
+def _enter(folder: Path, record: Path, member: Member, joined: list[int], prepared: dict[str, Any]) -> Membership:
     """Take this process's own lock and tell the others of it."""
     descriptor = os.open(_lock_path(folder, member.process), os.O_RDWR | os.O_CREAT, 0o644)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,7 +117,7 @@ def _enter(
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     facts = {"addresses": list(member.addresses), "joined": [*joined, member.process], "prepared": prepared}
     write_whole(record, facts)
-    return Membership(prepared, first, descriptor)
+    return Membership(prepared, descriptor)
 
 
 def _alive(folder: Path) -> dict[int, str]:

@@ -16,7 +16,8 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.testing import TestingSink
 
-from sources.recovery import RecoveryError, bytewax_flags, recovery_of_run
+from sources.recovery import bytewax_flags, recovery_of_run
+from sources.recovery_store import RecoveryError
 
 
 class Ticks(StatefulSourcePartition[int, int]):

@@ -17,7 +17,9 @@ import pytest
 from bytewax.recovery import init_db_dir
 
 from local.ports import free_port
-from sources.recovery import Member, Recovery, RecoveryError, bytewax_flags, prepare_recovery
+from sources.recovery import Recovery, bytewax_flags, prepare_recovery
+from sources.recovery_lock import Member
+from sources.recovery_store import RecoveryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
