@@ -129,6 +129,25 @@ def test_an_empty_window_has_counts_of_zero_and_nulls_where_nothing_is_known() -
     assert [record[field] for field in unknown] == [None] * len(unknown)
 
 
+def test_mean_is_unknown_only_where_the_sum_may_have_left_64_bits() -> None:
+    longest_us = 10**15
+    base = frame(("many", "/x"), ("one", "/x"), ("few", "/x"))
+    columns = {
+        name: np.array(row)
+        for name, row in {
+            "count": (10_000, 10_000, 9_000),
+            "max_us": (longest_us,) * 3,
+            "sum_us": (10_000 * longest_us - 2**64, longest_us + 9_999_000, 9_000 * longest_us),
+            "p50_us": (1e15, 1e3, 1e15),
+            "p90_us": (1e15, 1e3, 1e15),
+            "p99_us": (1e15, 1e3, 1e15),
+        }.items()
+    }
+    scored = replace(base, windows=replace(base.windows, **columns))
+    means = [strict(value)["mean_ms"] for value in window_records([scored]).values]
+    assert means == [None, (longest_us + 9_999_000) / 10_000 / 1_000, 1e12]
+
+
 def test_integers_stay_integers_on_the_wire() -> None:
     record = strict(window_records([frame(("a", "/x"))]).values[0])
     assert all(type(record[field]) is int for field in ("window_start_ms", "window_end_ms", "count", "errors"))
