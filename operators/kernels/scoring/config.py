@@ -116,6 +116,5 @@ class ScoringConfig:
             prior_windows=_PRIOR_WINDOWS,
             single_precision=True,
             season=SeasonConfig(bins=self.season_bins),
-            usual_surprise=None,
             week=SeasonConfig(bins=self.week_bins, memory_periods=_MEMORY_WEEKS),
         )

@@ -3,9 +3,9 @@
 Every series and signal is watched in one or two *directions*. In each direction three channels measure how far the
 value has gone: from the expected level (residual), from the mean of the windows just before (jump), and beyond the
 largest value so far (record). A streaming tail fit turns each into a surprise, -log10 of its tail probability. The most
-surprised channel decides: unlike a sum of surprises, the largest needs no independence. Tempered where the series is
-restless (`temper`), and over `DetectorConfig.surprise`, it is the score. In its direction each surprise is increasing,
-so the value at which the score is 1 exists, is unique and has a closed form: it is the edge of the band that is drawn.
+surprised channel decides: unlike a sum of surprises, the largest needs no independence. Over `DetectorConfig.surprise`,
+it is the score. In its direction each surprise is increasing, so the value at which the score is 1 exists, is unique
+and has a closed form: it is the edge of the band that is drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from operators.kernels.codec import StateError, pack, unpack
 from operators.kernels.scoring.channels import Channels
 from operators.kernels.scoring.season import Season
 from operators.kernels.scoring.tails import TailCurves, curves, learn, starting
-from operators.kernels.scoring.temper import Temper, fresh_fits
 from operators.kernels.scoring.verdicts import Observation, Readings, Verdicts
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ CHANNELS: Final = ("residual", "jump", "record")
 """What is measured in each direction, in the order of the first axis of the channel arrays."""
 
 _KIND: Final = "detector"
-_VERSION: Final = 2
+_VERSION: Final = 3
 
 _LEVEL, _BASE, _SPREAD, _SETTLED, _SEEN, _SPREAD_AGE, _RECENT, _HIGHEST, _LOWEST, _AWAY, _RING = range(11)
 """Rows of the level array; from `_RING` on the values of the last steps, which the current one shares data with.
@@ -72,9 +71,6 @@ class Detector:
         self._levels: Floats = self._fresh_levels[..., :0]
         self._tails: Floats = self._fresh_tails[..., :0]
         self._season = Season(config.season, config.steps_per_day)
-        directions = config.signals + config.downward
-        calm = fresh_fits(config.restless, config.usual_surprise, directions, self._dtype)
-        self._temper = Temper(config.restless, config.usual_surprise, calm)
         self._week = Season(config.week, DAYS_OF_WEEK * config.steps_per_day)
         self._fits: TailCurves | None = None
         memories = (config.level_windows, config.base_windows, config.spread_windows)
@@ -91,13 +87,7 @@ class Detector:
     @property
     def nbytes(self) -> int:
         """Bytes of state in memory."""
-        return (
-            self._levels.nbytes
-            + self._tails.nbytes
-            + self._season.nbytes
-            + self._week.nbytes
-            + self._temper.tails.nbytes
-        )
+        return self._levels.nbytes + self._tails.nbytes + self._season.nbytes + self._week.nbytes
 
     def align(self, carry: NDArray[np.int64]) -> None:
         """Reorder, drop and add series.
@@ -109,7 +99,6 @@ class Detector:
         self._tails = np.concatenate((self._tails, self._fresh_tails), axis=-1).take(carry, axis=-1)
         self._season.align(carry)
         self._week.align(carry)
-        self._temper.align(carry)
         self._fits = None
 
     def step(
@@ -147,10 +136,8 @@ class Detector:
         statistics = channels.statistics(self._directed(now.value))
         surprises = fits.surprise(statistics)
         if reading is not None:
-            tempered = surprises * self._temper.factor()
-            reading.append(Readings(statistics, tempered, levels[_SEEN].copy(), levels[_AWAY].copy()))
-        untempered: Floats = np.maximum.reduce(surprises, axis=0)
-        surprise = untempered * self._temper.factor()
+            reading.append(Readings(statistics, surprises, levels[_SEEN].copy(), levels[_AWAY].copy()))
+        surprise: Floats = np.maximum.reduce(surprises, axis=0)
         support = surprise[: config.supports].copy()
         supported = surprise[config.supports : 2 * config.supports]
         supported *= credit
@@ -169,21 +156,20 @@ class Detector:
             warming[shown],
         )
         if step % config.overlap == 0:
-            self._learn_tails(now, statistics, untempered, score)
+            self._learn_tails(now, statistics, score)
         self._learn(now, warming, score >= 1, step, phase, week)
         return verdicts
 
     def forget_seasons(self) -> None:
         """Learn the profiles of the day and the week anew."""
-        self._season.restore(None)
-        self._week.restore(None)
+        self._season.restore({})
+        self._week.restore({})
 
     def to_bytes(self) -> bytes:
         """Encode the state of all series."""
-        arrays = {"levels": self._levels, "tails": self._tails, "temper": self._temper.tails}
+        arrays = {"levels": self._levels, "tails": self._tails}
         for name, season in (("season", self._season), ("week", self._week)):
-            if season.bins is not None:
-                arrays[name] = season.bins
+            arrays |= {f"{name}_{part}": held for part, held in season.arrays().items()}
         return pack(_KIND, _VERSION, {}, arrays)
 
     @classmethod
@@ -194,7 +180,7 @@ class Detector:
             StateError: The bytes are no detector state, or of a detector with other signals or another overlap.
         """
         detector = cls(config)
-        _, _, arrays = unpack(_KIND, (1, _VERSION), data)
+        _, _, arrays = unpack(_KIND, (1, 2, _VERSION), data)
         levels, tails = arrays["levels"], arrays["tails"]
         if levels.shape[:-1] != detector._levels.shape[:-1] or levels.dtype != detector._dtype:
             msg = (
@@ -203,9 +189,10 @@ class Detector:
             )
             raise StateError(msg)
         detector._levels, detector._tails = levels, tails
-        detector._temper.restore(arrays.get("temper"), levels.shape[-1])
-        detector._season.restore(arrays.get("season"))
-        detector._week.restore(arrays.get("week"))
+        for name, season in (("season", detector._season), ("week", detector._week)):
+            parts = {part: arrays[f"{name}_{part}"] for part in ("missed", "places") if f"{name}_{part}" in arrays}
+            bins = arrays.get(f"{name}_bins", arrays.get(name))
+            season.restore(parts if bins is None else parts | {"bins": bins})
         return detector
 
     def _observe(
@@ -229,6 +216,7 @@ class Detector:
         expected = levels[_LEVEL] + profile
         least = np.maximum(np.abs(expected) * self.config.relative_floor, floor)
         least = np.maximum(least, change * self.config.season_slack)
+        least = np.maximum(least, (levels[_HIGHEST] + levels[_LOWEST]) * self.config.range_floor)
         scale = np.maximum(levels[_SPREAD] * (widen * _SPREAD_TO_SCALE), least).astype(dtype, copy=False)
         return Observation(value, present, profile, expected, scale, widen)
 
@@ -256,8 +244,8 @@ class Detector:
         edge = channels.first_reaching(self._reaching)
         if supports:
             rows = slice(supports, 2 * supports)
-            enough = self.config.surprise / (credit * self._temper.factor()[rows])
-            reaching = fits.rows(rows).statistic(enough.astype(self._dtype, copy=False))
+            enough = np.asarray(self.config.surprise / credit, self._dtype)
+            reaching = fits.rows(rows).statistic(enough)
             alone = channels.rows(rows).first_reaching(reaching)
             edge[rows] = np.where(support >= self.config.surprise, -np.inf, alone)
         edge = edge[supports:]
@@ -269,10 +257,10 @@ class Detector:
     def _fit(self) -> TailCurves:
         """Derive the surprise functions from the tails; they hold until the tails learn again."""
         self._fits = curves(self.config.tail, self._tails, self._prior_shape)
-        self._reaching = self._fits.statistic(self.config.surprise / self._temper.factor())
+        self._reaching = self._fits.statistic(np.full((1, 1, 1), self.config.surprise, self._dtype))
         return self._fits
 
-    def _learn_tails(self, now: Observation, statistics: Floats, untempered: Floats, score: Floats) -> None:
+    def _learn_tails(self, now: Observation, statistics: Floats, score: Floats) -> None:
         """Learn one step's statistics; called for steps that share no data with each other.
 
         A run of values that are away from the level is one event, not many: the farther into it, the less it teaches.
@@ -282,8 +270,6 @@ class Detector:
         weight[score >= 1] *= config.anomalous_weight
         age = self._both(levels[_SEEN] * (1 / config.overlap))
         learn(config.tail, self._tails, statistics, least=self._least, weight=self._both(weight), age=age)
-        judged = now.present * (levels[_SEEN] >= config.warm_steps)
-        self._temper.learn(untempered, weight=self._both(judged), age=age)
         self._fits = None
 
     def _learn(

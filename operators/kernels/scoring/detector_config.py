@@ -38,11 +38,10 @@ class DetectorConfig:
         prior_spread: Per signal, the mean absolute deviation expected before anything is known.
         prior_windows: Windows that the prior spread is worth.
         relative_floor: Smallest scale, as a part of the level's magnitude.
+        range_floor: Smallest scale, as a part of the range that the values have shown. The spread of a series that
+            rests on one value between bursts shrinks to nothing, and then the smallest burst is beyond all measure.
         single_precision: Whether state and arithmetic are float32; inputs must then stay below 1e15.
         tail: How tails are fitted.
-        restless: How the tails of the surprises themselves are fitted, see `temper`.
-        usual_surprise: The surprise that one in a thousand windows of a series may exceed; those of a series that
-            exceeds more are scaled down to it. None leaves all as they are.
         season: The time-of-day profile.
         week: The profile of the week, which is learned from what the time of day does not explain.
     """
@@ -67,11 +66,8 @@ class DetectorConfig:
     prior_spread: tuple[float, ...] = (0.0,)
     prior_windows: float = 0.0
     relative_floor: float = 1e-3
+    range_floor: float = 0.01
     single_precision: bool = False
     tail: TailConfig = field(default_factory=TailConfig)
-    restless: TailConfig = field(
-        default_factory=lambda: TailConfig(rate=0.01, memory=4000.0, prior_values=1000.0, heaviest_shape=0.9)
-    )
-    usual_surprise: float | None = 16.0
     season: SeasonConfig = field(default_factory=SeasonConfig)
     week: SeasonConfig = field(default_factory=lambda: SeasonConfig(bins=0))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.floating[Any]]
@@ -15,6 +17,14 @@ if TYPE_CHECKING:
 _OFFSET: Final = 0
 _VISITS: Final = 1
 _PARAMETERS: Final = 2
+
+_TURNS: Final = 2
+"""Bins take turns in what is held back: the one that a series is in, and the one before."""
+
+_NOWHERE: Final = -1
+
+_STATE: Final = {"bins": "bins", "missed": "_missed", "places": "_places"}
+"""Arrays of the state, and the attributes that hold them; the last axis of each is the series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +43,9 @@ class SeasonConfig:
 class Season:
     """Additive profile over the bins of a period, interpolated between their centres.
 
-    The arrays are allocated when the first series is a period old and learned from then on, so that young series cost
-    nothing.
+    What is missed in a bin is added up, and enters the profile one bin after it was left: a profile that learned what
+    happens now would expect it to go on, and find its end a surprise. The arrays are allocated when the first series is
+    a period old and learned from then on, so that young series cost nothing.
 
     Attributes:
         bins: Shape (2, bins, signals, n): the offset of each bin and the windows it has seen; None before the
@@ -45,22 +56,36 @@ class Season:
         """Start without a profile."""
         self.config = config
         self.bins: Floats | None = None
+        self._missed: Floats = np.zeros(0)
+        self._places: NDArray[np.int64] = np.zeros(0, np.int64)
         self._steps_per_period = steps_per_period
 
     @property
     def nbytes(self) -> int:
         """Bytes of state in memory."""
-        return 0 if self.bins is None else self.bins.nbytes
+        return 0 if self.bins is None else self.bins.nbytes + self._missed.nbytes + self._places.nbytes
 
     def align(self, carry: NDArray[np.int64]) -> None:
         """Reorder, drop and add series; see `Detector.align`."""
         if self.bins is not None:
-            fresh = np.zeros((*self.bins.shape[:-1], 1), self.bins.dtype)
-            self.bins = np.concatenate((self.bins, fresh), axis=-1).take(carry, axis=-1)
+            fresh = Season(self.config, self._steps_per_period)
+            fresh._allocate(np.zeros((self.bins.shape[2], 1), self.bins.dtype))
+            for name, held in fresh.arrays().items():
+                both = np.concatenate((self.arrays()[name], held), axis=-1)
+                setattr(self, _STATE[name], both.take(carry, axis=-1))
 
-    def restore(self, bins: Floats | None) -> None:
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the state by name, as `restore` takes it: nothing before the first period is over."""
+        return {} if self.bins is None else {name: getattr(self, own) for name, own in _STATE.items()}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over a profile, or learn one anew where there is none, or one with other bins."""
-        self.bins = bins if bins is not None and bins.shape[1] == self.config.bins else None
+        bins = arrays.get("bins")
+        self.bins = None
+        if bins is not None and bins.shape[1] == self.config.bins:
+            self._allocate(bins[0, 0])
+            self.bins = bins
+            self._missed, self._places = arrays.get("missed", self._missed), arrays.get("places", self._places)
 
     def expected(self, phase: float | Floats) -> tuple[Floats | float, Floats | float]:
         """Return the offset at a part of the period in [0, 1), and how far it changes towards the next bin there.
@@ -95,14 +120,38 @@ class Season:
         if self.bins is None:
             if not self.config.bins or not np.count_nonzero(old):
                 return
-            self.bins = np.zeros((_PARAMETERS, self.config.bins, *residual.shape), residual.dtype)
-        place = phase * self.config.bins
-        here = np.floor(place).astype(np.int64) if isinstance(place, np.ndarray) else int(place)
-        near = self._pick(here)
+            self._allocate(residual)
         counted = weight * old
+        here = np.asarray(phase * self.config.bins, np.int64)
+        for turn in range(_TURNS):
+            mine = here % _TURNS == turn
+            if np.count_nonzero(mine):
+                left = np.flatnonzero(mine & (self._places[turn] != here))
+                if len(left):
+                    self._settle(turn, left)
+                    self._places[turn, left] = here if here.ndim == 0 else here[left]
+                share = counted * mine
+                self._missed[turn, _OFFSET] += residual * share
+                self._missed[turn, _VISITS] += share
+
+    def _allocate(self, like: Floats) -> None:
+        """Make the arrays for values of shape (signals, n)."""
+        self.bins = np.zeros((_PARAMETERS, self.config.bins, *like.shape), like.dtype)
+        self._missed = np.zeros((_TURNS, _PARAMETERS, *like.shape), like.dtype)
+        self._places = np.full((_TURNS, like.shape[-1]), _NOWHERE, np.int64)
+
+    def _settle(self, turn: int, left: NDArray[np.intp]) -> None:
+        """Let what was missed in the bins that these series have left enter their profiles."""
+        assert self.bins is not None
+        place = self._places[turn, left]
+        rows, place = left[place != _NOWHERE], place[place != _NOWHERE]
+        missed, count = np.moveaxis(self._missed[turn][:, :, rows], -1, 1)
+        visits = self.bins[_VISITS, place, :, rows] + count
         windows_per_bin = self._steps_per_period / self.config.bins
-        rate = counted / np.minimum(near[_VISITS] + 2, self.config.memory_periods * windows_per_bin)
-        self._place(here, near[_OFFSET] + residual * rate, near[_VISITS] + counted)
+        known = np.minimum(visits, self.config.memory_periods * windows_per_bin)
+        self.bins[_OFFSET, place, :, rows] += missed / np.maximum(np.maximum(known, count), 1)
+        self.bins[_VISITS, place, :, rows] = visits
+        self._missed[turn][:, :, left] = 0
 
     def _pick(self, here: int | NDArray[np.int64]) -> Floats:
         """Return shape (2, signals, n): the parameters of one bin, or of one for each series."""
@@ -110,13 +159,3 @@ class Season:
         if isinstance(here, int):
             return self.bins[:, here]
         return np.moveaxis(self.bins[:, here, :, np.arange(self.bins.shape[-1])], 0, -1)
-
-    def _place(self, here: int | NDArray[np.int64], offset: Floats, visits: Floats) -> None:
-        assert self.bins is not None
-        if isinstance(here, int):
-            self.bins[_OFFSET, here] = offset
-            self.bins[_VISITS, here] = visits
-        else:
-            every = np.arange(self.bins.shape[-1])
-            self.bins[_OFFSET, here, :, every] = offset.T
-            self.bins[_VISITS, here, :, every] = visits.T
