@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -57,37 +58,52 @@ def frames_of(table: pl.DataFrame) -> Iterator[ScoredFrame]:
     Yields:
         One frame for each window end, in order, with the series of that end sorted by name, and what was said of them.
     """
+    table = table.sort("window_end_ms", "service", "endpoint")
+    start_ms, end_ms = table["window_start_ms"].to_numpy(), table["window_end_ms"].to_numpy()
+    services, endpoints = table["service"].to_list(), table["endpoint"].to_list()
+    count, errors = table["count"].to_numpy(), table["errors"].to_numpy()
+    sum_us = np.rint(table["mean_ms"].fill_null(0.0).to_numpy() * _US_PER_MS * count).astype(np.int64)
+    max_us = np.rint(table["max_ms"].fill_null(0.0).to_numpy() * _US_PER_MS).astype(np.int64)
+    p50_us, p90_us, p99_us = (_microseconds(table[name]) for name in ("p50_ms", "p90_ms", "p99_ms"))
+    score, expected, lower, upper = (_by_signal(table, what) for what in ("score", "expected", "lower", "upper"))
+    state = np.array([STATES.index(name) for name in table["state"].to_list()], np.int8)
     before: dict[tuple[str, str], int] | None = None
-    for part in table.sort("window_end_ms", "service", "endpoint").partition_by("window_end_ms", maintain_order=True):
-        service, endpoint = part["service"].to_list(), part["endpoint"].to_list()
+    # Columns are taken whole and cut here: a table of a day has thousands of ends, and each look into it its price.
+    edges = [0, *(np.flatnonzero(np.diff(end_ms)) + 1).tolist(), len(table)] if len(table) else []
+    for begin, end in pairwise(edges):
+        part = slice(begin, end)
+        service, endpoint = services[part], endpoints[part]
         rows = {name: row for row, name in enumerate(zip(service, endpoint, strict=True))}
         carry = None
         if before is None or rows != before:
             carry = np.array([(before or {}).get(name, -1) for name in rows], np.int64)
         before = rows
-        count = part["count"].to_numpy()
-        mean_us = part["mean_ms"].fill_null(0.0).to_numpy() * _US_PER_MS
         windows = WindowFrame(
-            window_start_ms=part["window_start_ms"][0],
-            window_end_ms=part["window_end_ms"][0],
+            window_start_ms=int(start_ms[begin]),
+            window_end_ms=int(end_ms[begin]),
             service=service,
             endpoint=endpoint,
-            count=count,
-            errors=part["errors"].to_numpy(),
-            sum_us=np.rint(mean_us * count).astype(np.int64),
-            max_us=np.rint(part["max_ms"].fill_null(0.0).to_numpy() * _US_PER_MS).astype(np.int64),
-            p50_us=_microseconds(part["p50_ms"]),
-            p90_us=_microseconds(part["p90_ms"]),
-            p99_us=_microseconds(part["p99_ms"]),
+            count=count[part],
+            errors=errors[part],
+            sum_us=sum_us[part],
+            max_us=max_us[part],
+            p50_us=p50_us[part],
+            p90_us=p90_us[part],
+            p99_us=p99_us[part],
             carry=carry,
         )
-        score, expected, lower, upper = (_by_signal(part, what) for what in ("score", "expected", "lower", "upper"))
-        state = np.array([STATES.index(name) for name in part["state"]], np.int8)
-        yield ScoredFrame(windows, score, expected, lower, upper, state)
+        yield ScoredFrame(
+            windows,
+            score[:, part].copy(),
+            expected[:, part].copy(),
+            lower[:, part].copy(),
+            upper[:, part].copy(),
+            state[part],
+        )
 
 
-def _by_signal(part: pl.DataFrame, what: str) -> NDArray[np.float64]:
-    return np.stack([part[f"{signal}_{what}"].fill_null(np.nan).to_numpy() for signal in SIGNALS])
+def _by_signal(table: pl.DataFrame, what: str) -> NDArray[np.float64]:
+    return np.stack([table[f"{signal}_{what}"].fill_null(np.nan).to_numpy() for signal in SIGNALS])
 
 
 def _microseconds(milliseconds: pl.Series) -> NDArray[np.float64]:
