@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from local.install import install
 from local.kafka import EmbeddedKafka, stop_leftovers
@@ -71,6 +72,10 @@ class Topics:
 
 
 RUN = pytest.StashKey[SharedRun]()
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("tailmark", deadline=None)
+settings.load_profile("tailmark")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -230,7 +230,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(st.lists(PIECES, max_size=8).map(b"".join), max_size=3))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_values_are_the_same_events_whether_taken_at_once_or_item_by_item(values: list[bytes | None]) -> None:
     at_once = EventDecoder(max_bytes=10_000).decode(values)
     one_by_one = EventDecoder(max_bytes=10_000, decode_event=msgspec.json.Decoder(Event).decode).decode(values)

@@ -86,7 +86,7 @@ def wire(steps: list[list[Transition]]) -> list[list[bytes | None]]:
 
 
 @given(histories(), st.sampled_from([CONFIG, EAGER]))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_an_episode_is_exactly_one_firing_and_then_one_resolved(history: list[Moment], config: EpisodeConfig) -> None:
     open_now: dict[str, Transition] = {}
     told: set[tuple[str, int, str]] = set()
@@ -107,7 +107,7 @@ def test_an_episode_is_exactly_one_firing_and_then_one_resolved(history: list[Mo
 
 
 @given(histories())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_no_name_service_and_endpoint_has_two_open_episodes_and_firing_lists_them(history: list[Moment]) -> None:
     episodes, open_now = Episodes(EAGER), {}
     for frame in frames(history):
@@ -122,7 +122,7 @@ def test_no_name_service_and_endpoint_has_two_open_episodes_and_firing_lists_the
 
 
 @given(histories(), st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_resumed_shard_tells_what_an_undisturbed_one_tells(history: list[Moment], data: st.DataObject) -> None:
     made = frames(history)
     cut = data.draw(st.integers(0, len(made)))
@@ -135,7 +135,7 @@ def test_a_resumed_shard_tells_what_an_undisturbed_one_tells(history: list[Momen
 
 
 @given(histories())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_service_is_told_the_same_alone_and_beside_others(history: list[Moment]) -> None:
     together = wire(run(frames(history)))
     apart = [wire(run(frames(history, services=service))) for service in "abc"]
@@ -145,13 +145,13 @@ def test_a_service_is_told_the_same_alone_and_beside_others(history: list[Moment
 
 
 @given(histories(), st.integers(0, 2**32))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_order_of_rows_changes_nothing(history: list[Moment], seed: int) -> None:
     assert wire(run(frames(history, seed=seed))) == wire(run(frames(history)))
 
 
 @given(histories())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_nothing_stays_open_when_all_is_calm_or_gone(history: list[Moment]) -> None:
     episodes, windows = Episodes(CONFIG), frames(history)
     for frame in windows:
@@ -162,7 +162,7 @@ def test_nothing_stays_open_when_all_is_calm_or_gone(history: list[Moment]) -> N
 
 
 @given(histories())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_shard_that_only_ever_warmed_up_tells_nothing(history: list[Moment]) -> None:
     warming = [
         Moment(moment.skipped, moment.requests, moment.scores, dict.fromkeys(moment.states, WARMING), moment.reborn)
@@ -172,7 +172,7 @@ def test_a_shard_that_only_ever_warmed_up_tells_nothing(history: list[Moment]) -
 
 
 @given(histories())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_memory_is_bounded_by_the_live_series_and_the_policy(history: list[Moment]) -> None:
     episodes = Episodes(EAGER)
     for frame in frames(history):

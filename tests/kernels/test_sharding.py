@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.kernels.buckets import MAX_LATENCY_MS, bucket_of
@@ -106,7 +106,6 @@ EVENTS = st.lists(
 
 
 @given(EVENTS, st.lists(st.integers(0, 3), min_size=8, max_size=8))
-@settings(deadline=None)
 def test_split_adds_up_to_the_events(events: list[tuple[int, int, int, bool]], shard_of_code: list[int]) -> None:
     code, pane, latency_us, error = (list(column) for column in zip(*events, strict=True)) if events else ([],) * 4
     check_split(columns(code, pane, latency_us, error), shard_of_code)

@@ -68,14 +68,14 @@ def test_tallies_of_a_dirty_log_equal_the_oracle_at_the_end_of_every_pane() -> N
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_tallies_do_not_depend_on_batches_interleaving_processes_and_resumes(seed: int) -> None:
     log = traced_log(5)
     assert TallyWorld(3).run(log, seed).samples() == TallyWorld(3).run(log).samples()
 
 
 @given(seed=st.integers(0, 10**6), data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_frame_of_many_reads_counts_as_the_reads_do(seed: int, data: st.DataObject) -> None:
     values = traced_log(seed)[0][:200]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(values)), max_size=5)))

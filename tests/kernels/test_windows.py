@@ -160,7 +160,7 @@ def test_windows_of_a_dirty_log_equal_the_oracle(seed: int, rules: WindowRules) 
 
 
 @given(seed=st.integers(0, 10**6), largest=st.sampled_from([1, 7, 50, 5000]), resumed=st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_windows_do_not_depend_on_batches_interleaving_or_resumption(seed: int, largest: int, *, resumed: bool) -> None:
     log = dirty_log(seed % 5, partitions=3, records=400, span_ms=200_000)
     rng = random.Random(seed)
@@ -241,7 +241,7 @@ def test_last_pane_is_emitted_when_all_partitions_are_idle_and_the_next_event_st
 
 
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_series_past_the_limit_fold_into_overflow_and_no_request_is_lost(seed: int) -> None:
     rng = random.Random(seed)
     services = ["a", "b", "c", "d", "e"]

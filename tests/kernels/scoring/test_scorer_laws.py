@@ -44,7 +44,7 @@ def assert_same(left: list[ScoredFrame], right: list[ScoredFrame], rows: Rows = 
             np.testing.assert_array_equal(getattr(a, name)[..., rows], getattr(b, name), err_msg=name)
 
 
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 @given(rows=st.lists(st.sampled_from(range(5)), min_size=1, max_size=4, unique=True))
 def test_series_score_the_same_alone_and_together_in_any_order(frames: list[WindowFrame], rows: list[int]) -> None:
     chosen = np.array(rows)
@@ -52,7 +52,7 @@ def test_series_score_the_same_alone_and_together_in_any_order(frames: list[Wind
     assert_same(run(new_scorer(), frames), run(new_scorer(), alone), chosen)
 
 
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 @given(stop=st.integers(0, 110))
 def test_resumed_scorer_goes_on_as_if_it_had_not_stopped(frames: list[WindowFrame], stop: int) -> None:
     first = new_scorer()
@@ -61,14 +61,14 @@ def test_resumed_scorer_goes_on_as_if_it_had_not_stopped(frames: list[WindowFram
     assert_same(run(new_scorer(), frames), before + run(resumed, frames[stop:]))
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(stop=st.integers(1, 109))
 def test_verdict_does_not_depend_on_what_comes_later(frames: list[WindowFrame], stop: int) -> None:
     changed = [make_frame(f.window_end_ms, f.count * 5, f.count, f.p99_us * 9, None) for f in frames[stop:]]
     assert_same(run(new_scorer(), frames)[:stop], run(new_scorer(), frames[:stop] + changed)[:stop])
 
 
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 @given(order=st.permutations(range(5)), at=st.integers(1, 100), left=st.integers(1, 5))
 def test_state_follows_its_series_through_carry(
     frames: list[WindowFrame], order: list[int], at: int, left: int
@@ -96,7 +96,7 @@ def test_new_series_beside_old_ones_starts_from_nothing(frames: list[WindowFrame
 HUGE = st.one_of(st.integers(0, 2**62), st.integers(0, 50))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     start=st.lists(st.tuples(HUGE, HUGE, st.floats(0, 1e15)), min_size=0, max_size=12),
     extreme=st.lists(st.tuples(HUGE, HUGE, st.floats(0, 1e15)), min_size=1, max_size=12),
@@ -115,7 +115,7 @@ def test_no_window_makes_a_score_or_band_infinite(
             assert not any(np.isinf(getattr(scored, name)).any() for name in ("expected", "lower", "upper"))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     values=arrays.arrays(np.float64, st.tuples(st.integers(1, 80), st.just(1), st.integers(1, 3))),
 )
