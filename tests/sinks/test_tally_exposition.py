@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,31 @@ def test_page_shows_the_latest_frame_of_each_shard_and_drops_what_ended() -> Non
     assert 'service="a"' in page.series_text(openmetrics=False)
     page.update("shard-00", next(frame for frame in world.frames if frame.ended))
     assert 'service="a"' not in page.series_text(openmetrics=False)
+
+
+def test_series_keeps_its_exemplar_on_the_page_until_it_has_another() -> None:
+    page, world = TallyPage(), TallyWorld(1, RULES)
+
+    def feed(at_ms: int, endpoint: str, **more: str) -> None:
+        event = {"timestamp_ms": START_MS + at_ms, "service": "s", "endpoint": endpoint, "latency_ms": 1, **more}
+        world.feed(0, [json.dumps(event).encode()])
+
+    def exemplars() -> list[tuple[str, str]]:
+        for frame in world.frames:
+            page.update("shard-00", frame)
+        return re.findall(r'endpoint="(\w+)",\S+ \d+ # {trace_id="(\w+)"}', page.series_text(openmetrics=True))
+
+    feed(0, "b", trace_id="first")
+    feed(10_000, "a", trace_id="other")
+    feed(40_000, "b")
+    feed(60_000, "b")
+    assert sorted(exemplars()) == [("a", "other"), ("b", "first")]
+    feed(70_000, "b", trace_id="second")
+    feed(100_000, "b")
+    assert sorted(exemplars()) == [("a", "other"), ("b", "second")]
+    feed(800_000, "c")
+    feed(900_000, "c")
+    assert exemplars() == []
 
 
 def test_server_chooses_the_format_that_the_scraper_asks_for(free_port: int) -> None:
