@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeV
 
 import numpy as np
 
+from operators.kernels.codec import pack, unpack
 from operators.kernels.slots import Slots
 
 if TYPE_CHECKING:
@@ -72,12 +73,14 @@ class ClosingPanes(ABC, Generic[R, T, F]):
 
     Attributes:
         KIND: Name of this state.
+        VERSION: Of its layout.
         rules: Length of a pane, and the limits.
         closed: First pane that is not complete; None before anything was.
         folded: How many times a new series was folded into `__overflow__`, once a pane.
     """
 
     KIND: ClassVar[str]
+    VERSION: ClassVar[int]
 
     _open: Open[R, T]
 
@@ -94,7 +97,6 @@ class ClosingPanes(ABC, Generic[R, T, F]):
         self._to_fold: dict[int, list[tuple[str, str]]] = {}
 
     @classmethod
-    @abstractmethod
     def from_bytes(cls, rules: WindowRules, data: bytes) -> Self:
         """Resume from what `to_bytes` gave.
 
@@ -105,10 +107,15 @@ class ClosingPanes(ABC, Generic[R, T, F]):
         Raises:
             StateError: The bytes are damaged or of a layout that this release does not read.
         """
+        _, values, arrays = unpack(cls.KIND, (cls.VERSION,), data)
+        self = cls(rules)
+        self._restore(values, arrays)
+        return self
 
-    @abstractmethod
     def to_bytes(self) -> bytes:
         """Encode everything that the next frames depend on."""
+        self._fit()
+        return pack(self.KIND, self.VERSION, *self._stored())
 
     @property
     def names(self) -> list[tuple[str, str]]:
@@ -195,17 +202,18 @@ class ClosingPanes(ABC, Generic[R, T, F]):
             slot_of: By old slot, the new one of those that stay.
         """
 
-    def _plain(self) -> dict[str, Any]:
-        """Give what is plain data for a snapshot."""
-        return {
+    def _stored(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Give plain values and arrays for a snapshot; there is room for all slots."""
+        values = {
             "closed": self.closed,
             "folded": self.folded,
             "names": self.names,
             "to_fold": list(self._to_fold.items()),
         }
+        return values, {}
 
-    def _restore(self, values: Mapping[str, Any]) -> None:
-        """Hold what `_plain` gave, with room for all slots."""
+    def _restore(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:  # noqa: ARG002 - for subclasses
+        """Hold what `_stored` gave, with room for all slots."""
         self.closed, self.folded = values["closed"], values["folded"]
         self._to_fold = {
             pane: [(service, endpoint) for service, endpoint in series] for pane, series in values["to_fold"]

@@ -7,13 +7,12 @@ series has the resolution of the panes until it has more than `MAX_BUCKETS` buck
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from operators.kernels.buckets import BUCKET_BITS, BUCKET_MASK
 from operators.kernels.closing import NEVER, ClosingPanes
-from operators.kernels.codec import pack, unpack
 from operators.kernels.open_tallies import OpenTallies, Slowest, Traffic
 from operators.kernels.panes import added
 from operators.kernels.resolution import FINEST_SCHEMA, coarser
@@ -21,7 +20,7 @@ from operators.kernels.tally_frame import Ended, Exemplar, TallyFrame
 from operators.kernels.tally_rows import STATUS_BITS, STATUS_MASK, TallyRows
 
 if TYPE_CHECKING:
-    from typing import Self
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -32,7 +31,6 @@ MAX_BUCKETS: Final = 160
 
 _US_PER_S: Final = 1_000_000
 _EMPTY: Final = np.zeros(0, np.int64)
-_VERSION: Final = 1
 
 LAST, BORN, SCHEMA, COUNT, SUM_S, SUM_US = range(6)
 """Rows of the numbers of each slot: last and first pane with traffic, schema, requests, and the sum of latencies as
@@ -48,6 +46,7 @@ class Tallies(ClosingPanes[TallyRows, Traffic, TallyFrame]):
     """
 
     KIND = "tallies"
+    VERSION = 1
 
     _open: OpenTallies
 
@@ -70,40 +69,27 @@ class Tallies(ClosingPanes[TallyRows, Traffic, TallyFrame]):
             return None
         return replace(self._frame(self.closed - 1, {}), again=True)
 
-    def to_bytes(self) -> bytes:
-        """Encode everything that the next frames depend on."""
-        self._fit()
-        values = {**self._plain(), "open": self._open.plain()}
-        arrays = {
+    def _stored(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        values, arrays = super()._stored()
+        values |= {"open": self._open.plain()}
+        arrays |= {
             "numbers": self._numbers,
             "keys": np.diff(self._keys, prepend=0),
             "counts": self._counts,
             "code_keys": np.diff(self._code_keys, prepend=0),
             "code_counts": self._code_counts,
             "code_born": self._code_born,
+            **self._open.arrays(),
         }
-        return pack(self.KIND, _VERSION, values, {**arrays, **self._open.arrays()})
+        return values, arrays
 
-    @classmethod
-    def from_bytes(cls, rules: WindowRules, data: bytes) -> Self:
-        """Resume from what `to_bytes` gave.
-
-        Args:
-            rules: The settings of the windows.
-            data: A snapshot.
-
-        Raises:
-            StateError: The bytes are damaged or of a layout that this release does not read.
-        """
-        _, values, arrays = unpack(cls.KIND, (_VERSION,), data)
-        self = cls(rules)
-        self._restore(values)
+    def _restore(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        super()._restore(values, arrays)
         self._numbers = arrays["numbers"]
         self._keys, self._counts = np.cumsum(arrays["keys"]), arrays["counts"]
         self._code_keys, self._code_counts = np.cumsum(arrays["code_keys"]), arrays["code_counts"]
         self._code_born = arrays["code_born"]
         self._open.restore(values["open"], arrays)
-        return self
 
     def _last_panes(self) -> NDArray[np.int64]:
         last: NDArray[np.int64] = self._numbers[LAST]

@@ -7,19 +7,18 @@ subtracted. So closing costs what is in the window, however many panes it spans.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from operators.kernels.buckets import BUCKET_BITS, BUCKET_MASK, middle_us
 from operators.kernels.closing import NEVER, ClosingPanes
-from operators.kernels.codec import pack, unpack
 from operators.kernels.frames import WindowFrame
 from operators.kernels.panes import OpenPanes, Pane, added, stacked, unstacked
 from operators.kernels.sharding import PaneRows
 
 if TYPE_CHECKING:
-    from typing import Self
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 _EMPTY: Final = np.zeros(0, np.int64)
 _PERCENTS: Final = np.array([[50], [90], [99]])
-_VERSION: Final = 1
 
 
 class Windows(ClosingPanes[PaneRows, Pane, WindowFrame]):
@@ -37,6 +35,7 @@ class Windows(ClosingPanes[PaneRows, Pane, WindowFrame]):
     """
 
     KIND = "windows"
+    VERSION = 1
 
     _open: OpenPanes
 
@@ -54,38 +53,21 @@ class Windows(ClosingPanes[PaneRows, Pane, WindowFrame]):
         self._keys, self._counts = _EMPTY, _EMPTY
         self._shown: tuple[list[str], list[str]] = ([], [])
 
-    def to_bytes(self) -> bytes:
-        """Encode everything that the next windows depend on."""
-        self._fit()
+    def _stored(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        values, arrays = super()._stored()
         waiting = self._open.items()
         panes = [traffic for _, traffic in (*self._recent, *waiting)]
-        values = {
-            **self._plain(),
-            "recent": [pane for pane, _ in self._recent],
-            "open": [pane for pane, _ in waiting],
-        }
-        arrays = {
+        values |= {"recent": [pane for pane, _ in self._recent], "open": [pane for pane, _ in waiting]}
+        arrays |= {
             "last_pane": self._last_pane,
             "row": self._row,
             "sizes": np.array([(len(traffic.slots), len(traffic.keys)) for traffic in panes], np.int64),
             **stacked(panes),
         }
-        return pack(self.KIND, _VERSION, values, arrays)
+        return values, arrays
 
-    @classmethod
-    def from_bytes(cls, rules: WindowRules, data: bytes) -> Self:
-        """Resume from what `to_bytes` gave.
-
-        Args:
-            rules: The settings of the windows.
-            data: A snapshot.
-
-        Raises:
-            StateError: The bytes are damaged or of a layout that this release does not read.
-        """
-        _, values, arrays = unpack(cls.KIND, (_VERSION,), data)
-        self = cls(rules)
-        self._restore(values)
+    def _restore(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        super()._restore(values, arrays)
         self._last_pane, self._row = arrays["last_pane"], arrays["row"]
         panes = [*values["recent"], *values["open"]]
         restored = list(zip(panes, unstacked(arrays["sizes"].tolist(), arrays), strict=True))
@@ -100,7 +82,6 @@ class Windows(ClosingPanes[PaneRows, Pane, WindowFrame]):
         shown = np.flatnonzero(self._row >= 0)
         names = [self.names[slot] for slot in shown[np.argsort(self._row[shown])].tolist()]
         self._shown = ([service for service, _ in names], [endpoint for _, endpoint in names])
-        return self
 
     def _last_panes(self) -> NDArray[np.int64]:
         return self._last_pane
