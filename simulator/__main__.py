@@ -124,7 +124,7 @@ def simulate(
         return
     length_ms = None if duration is None else duration_ms(duration)
     pace_of_time = 0.0 if backfill else speed
-    begin_ms = _begin_ms(start, length_ms, pace_of_time, backfill=backfill)
+    pace = Pace(_begin_ms(start, length_ms, pace_of_time, backfill=backfill), pace_of_time)
     try:
         dirt = Disturbances(
             disorder_ratio=disorder,
@@ -135,7 +135,7 @@ def simulate(
         )
         plan = Plan(
             seed=seed,
-            start_ms=begin_ms,
+            start_ms=pace.start_ms,
             duration_ms=length_ms,
             rate_per_s=rate,
             services=services,
@@ -151,7 +151,6 @@ def simulate(
         record(plan, partitions)
     except ValueError as error:
         fail(str(error), 2)
-    pace = Pace(begin_ms, pace_of_time)
     topics = Topics(partitions=partitions, with_truth=truth)
     _play(lambda count: record(plan, count), pace, end_ms=plan.end_ms, topics=topics, settings=_settings())
 
