@@ -110,6 +110,8 @@ def test_calm_window_says_what_it_lacks_for_an_alert(recorded: Recorded) -> None
     text = "\n".join(lines(found))
     assert [signal.opening for signal in found.signals] == ["no alert: none of the last 3 windows is anomalous"] * 3
     assert "Latency is normal: inside its band" in text
+    assert "Error ratio is improbable (record up: " in text
+    assert "Anomaly score 0.99, where 1 is anomalous" in text, "what is calm is not called 1"
     assert "gate latency_min_ratio: above" in text
     assert found.open_alerts == []
 

@@ -34,6 +34,7 @@ _DASHBOARD_MARGIN_MS: Final = 1_800_000
 _SMALL: Final = 10.0
 _LARGE: Final = 100.0
 _SIXTY: Final = 60
+_ALMOST: Final = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,11 @@ def _trouble(facts: Facts) -> str:
     return f"{name} is silent: no request for {duration_text(facts.silent_ms)}"
 
 
+def _score_text(score: float) -> str:
+    """Write a score; one below 1 never reads as 1, or what is calm would be called anomalous."""
+    return f"{min(score, _ALMOST) if score < 1 else score:.2f}"
+
+
 def _measured(facts: Facts) -> str:
     if facts.kind == SILENCE:
         return (
@@ -192,7 +198,7 @@ def _measured(facts: Facts) -> str:
         f"The {what} of {_name(facts)} was {value_text(facts.kind, facts.value)} over the last "
         f"{duration_text(facts.length_ms)} ({facts.requests:,} requests); "
         f"expected {value_text(facts.kind, facts.expected)}{_band(facts)}. "
-        f"Anomaly score {facts.score:.2f}, where 1 is anomalous."
+        f"Anomaly score {_score_text(facts.score)}, where 1 is anomalous."
     )
 
 

@@ -103,22 +103,21 @@ class SignalExplanation:
     @property
     def verdict(self) -> str:
         """One sentence: why this signal is anomalous, or why it is not."""
+        subject = "error ratio" if self.signal == "errors" else self.signal
         if self.value is None:
-            return f"{self.signal} is unknown in this window: too few requests"
+            return f"{subject} is unknown in this window: too few requests"
         if self.warming:
-            return f"{self.signal} is warming: {self.known_windows} known windows so far"
+            return f"{subject} is warming: {self.known_windows} known windows so far"
         if self.score >= 1:
             by = [name for name, score in self.detectors.items() if score >= 1 and name != "default"]
             if by and self.detectors.get("default", 0.0) < 1:
-                return f"{self.signal} is anomalous by {', '.join(by)}"
+                return f"{subject} is anomalous by {', '.join(by)}"
             told = self.strongest
-            return f"{self.signal} is anomalous: outside its band" + (f" ({told.text})" if told else "")
+            return f"{subject} is anomalous: outside its band" + (f" ({told.text})" if told else "")
         if told := next((one for one in self.channels if one.surprise >= one.threshold), None):
             short = [gate for gate in self.gates if gate.direction == told.direction and not gate.passed]
-            return (
-                f"{self.signal} is improbable ({told.text}) but held back by {', '.join(gate.name for gate in short)}"
-            )
-        return f"{self.signal} is normal: inside its band"
+            return f"{subject} is improbable ({told.text}) but held back by {', '.join(gate.name for gate in short)}"
+        return f"{subject} is normal: inside its band"
 
 
 @dataclass(frozen=True, slots=True)
