@@ -92,7 +92,8 @@ def _iso_ms(value: object) -> int:
     if not isinstance(value, str):
         raise msgspec.ValidationError(f"Expected ISO 8601 text, got `{type(value).__name__}` - at `$.timestamp_ms`")
     try:
-        time = datetime.fromisoformat(value)
+        # RFC 3339 allows small letters; Python knows `Z` only.
+        time = datetime.fromisoformat(value.upper())
     except ValueError as error:
         raise msgspec.ValidationError("Expected ISO 8601 text - at `$.timestamp_ms`") from error
     aware = time if time.tzinfo is not None else time.replace(tzinfo=UTC)

@@ -257,6 +257,7 @@ def test_any_bytes_are_events_or_rejects_and_batches_do_not_matter(values: list[
         ("iso", "2025-11-23T12:13:20.250Z", "ms", 12.5),
         ("iso", "2025-11-23T13:13:20.250999+01:00", "ms", 12.5),
         ("iso", "2025-11-23T12:13:20.25", "ms", 12.5),
+        ("iso", "2025-11-23t12:13:20.25z", "ms", 12.5),
         ("ms", START_MS + 250, "ms", 12.5),
     ],
 )
