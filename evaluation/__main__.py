@@ -73,7 +73,7 @@ def _read(folder: Path) -> list[recordings.Recording]:
     try:
         return recordings.read_all(folder)
     except (recordings.RecordingError, OSError) as error:
-        raise _refusal(error) from error
+        raise _refusal(recordings.reason(error)) from error
 
 
 def _spans(found: list[recordings.Recording], labels: Path | None) -> dict[str, list[tuple[float, float]]]:
@@ -85,7 +85,7 @@ def _spans(found: list[recordings.Recording], labels: Path | None) -> dict[str, 
     try:
         return recordings.read_labels(labels, found)
     except (recordings.RecordingError, OSError) as error:
-        raise _refusal(error) from error
+        raise _refusal(recordings.reason(error)) from error
 
 
 def _score(found: list[recordings.Recording], name: str) -> tuple[list[NDArray[np.float64]], float]:

@@ -48,7 +48,7 @@ def plot(
         chart = plots.recording_chart(recording, rows, alerts_ms=rows["at"].filter(opens).to_list(), spans=spans)
         plots.save(chart, target)
     except (recordings.RecordingError, OSError) as error:
-        _fail(str(error))
+        _fail(recordings.reason(error))
 
 
 def rows_of(recording: Recording, detector: str) -> pl.DataFrame:

@@ -136,6 +136,13 @@ def spans_of(recording: Recording) -> list[tuple[float, float]]:
     return [(float(recording.time_s[a]), float(recording.time_s[b])) for a, b in zip(starts, ends, strict=True)]
 
 
+def reason(error: Exception) -> str:
+    """Say in one line why a file could not be read or written."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return f"`{error.filename}`: {error.strerror.lower()}"
+    return str(error)
+
+
 def _open(path: Path, mode: Literal["rt", "wt"]) -> TextIO:
     # A mark of byte order is read over and never written; what is no UTF-8 stands in cells that nobody reads.
     encoding, errors = ("utf-8-sig", "replace") if mode == "rt" else ("utf-8", "strict")

@@ -155,6 +155,16 @@ def test_file_that_is_no_recording_is_named(tmp_path: Path, text: str, reason: s
     assert reason in result.output
 
 
+def test_file_that_is_not_there_is_named_in_one_line(source: Path, tmp_path: Path) -> None:
+    labels = str(tmp_path / "nowhere.json")
+    for arguments in (["report", str(source), "--labels", labels], ["plot", str(source), "nowhere.csv", "a.svg"]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 2
+        assert "Errno" not in result.output
+        assert result.output.endswith("`: no such file or directory\n")
+        assert result.output.count("\n") == 1
+
+
 def test_unknown_detector_is_refused(source: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["score", str(source), str(tmp_path / "out"), "--detector", "oracle"])
     assert result.exit_code == 2

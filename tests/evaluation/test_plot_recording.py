@@ -67,7 +67,7 @@ def test_plot_is_written_where_it_was_asked_for(folder: Path) -> None:
     ("arguments", "words"),
     [
         (("a.csv", "a.gif"), "must end with one of .html, .svg, .png"),
-        (("b.csv", "a.svg"), "No such file"),
+        (("b.csv", "a.svg"), "no such file"),
         (("a.csv", "a.svg", "--detector", "magic"), "`--detector` must be one of"),
     ],
 )
