@@ -10,7 +10,7 @@ import numpy as np
 from evaluation.episodes import openings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -56,26 +56,46 @@ class Worth:
     delay_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What the alerts of one recording came to at one threshold.
+
+    Attributes:
+        alerts: How many opened.
+        right: How many of them during an event.
+        delays_s: For each event that was found, the seconds from its begin to its first alert.
+    """
+
+    alerts: int
+    right: int
+    delays_s: tuple[float, ...]
+
+
+def count_at(one: Labelled, threshold: float) -> Counts:
+    """Count the alerts that a threshold opens."""
+    opened_s = one.recording.time_s[openings(one.score, threshold)]
+    inside = np.zeros(len(opened_s), bool)
+    delays = []
+    for start_s, end_s in one.spans:
+        during = (opened_s >= start_s) & (opened_s <= end_s)
+        inside |= during
+        if during.any():
+            delays.append(float(opened_s[during][0] - start_s))
+    return Counts(len(opened_s), int(inside.sum()), tuple(delays))
+
+
 def worth_at(series: Sequence[Labelled], threshold: float) -> Worth:
     """Judge the alerts that a threshold opens."""
-    alerts = right = found = events = 0
-    delays = []
-    for one in series:
-        time_s = one.recording.time_s
-        opened_s = time_s[openings(one.score, threshold)]
-        alerts += len(opened_s)
-        inside = np.zeros(len(opened_s), bool)
-        for start_s, end_s in one.spans:
-            events += 1
-            during = (opened_s >= start_s) & (opened_s <= end_s)
-            inside |= during
-            if during.any():
-                found += 1
-                delays.append(float(opened_s[during][0] - start_s))
-        right += int(inside.sum())
-    days = sum(one.days for one in series)
+    return worth_of(series, [count_at(one, threshold) for one in series], threshold)
+
+
+def worth_of(series: Sequence[Labelled], counts: Sequence[Counts], threshold: float) -> Worth:
+    """Judge alerts that were counted at a threshold, series by series."""
+    alerts, right = sum(one.alerts for one in counts), sum(one.right for one in counts)
+    delays = [delay for one in counts for delay in one.delays_s]
+    days, events = sum(one.days for one in series), sum(len(one.spans) for one in series)
     delay_s = float(np.median(delays)) if delays else float("nan")
-    return Worth(threshold, alerts / max(days, 1e-9), found / max(events, 1), right / max(alerts, 1), delay_s)
+    return Worth(threshold, alerts / max(days, 1e-9), len(delays) / max(events, 1), right / max(alerts, 1), delay_s)
 
 
 def worth_at_budget(series: Sequence[Labelled], alerts_per_day: float) -> Worth:
@@ -97,18 +117,27 @@ def delay_f1(series: Sequence[Labelled], threshold: float) -> float:
     Gaps are filled with rows that are neither labelled nor detected. All of a labelled run counts as detected when one
     row of it is, no later than seven rows after its begin; else all of it is missed. Rows outside count singly.
     """
-    true_rows = false_rows = missed_rows = 0
-    for one in series:
-        labelled, detected = _on_grid(one, one.score >= threshold)
-        edges = np.diff(np.concatenate(([0], labelled.astype(np.int8), [0])))
-        for start, end in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
-            if detected[start : min(end, start + _DELAY_ROWS + 1)].any():
-                true_rows += int(end - start)
-            else:
-                missed_rows += int(end - start)
-        false_rows += int((detected & ~labelled).sum())
+    return f1_of(delay_rows(one, threshold) for one in series)
+
+
+def delay_rows(one: Labelled, threshold: float) -> tuple[int, int, int]:
+    """Count the rows of one recording that are found, wrong and missed, as `delay_f1` has them."""
+    labelled, detected = _on_grid(one, one.score >= threshold)
+    edges = np.diff(np.concatenate(([0], labelled.astype(np.int8), [0])))
+    true_rows = missed_rows = 0
+    for start, end in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
+        if detected[start : min(end, start + _DELAY_ROWS + 1)].any():
+            true_rows += int(end - start)
+        else:
+            missed_rows += int(end - start)
+    return true_rows, int((detected & ~labelled).sum()), missed_rows
+
+
+def f1_of(rows: Iterable[tuple[int, int, int]]) -> float:
+    """Compute the F1 of what `delay_rows` counted; NaN where nothing is labelled or detected."""
+    true_rows, false_rows, missed_rows = np.sum(list(rows), axis=0)
     denominator = 2 * true_rows + false_rows + missed_rows
-    return 2 * true_rows / denominator if denominator else float("nan")
+    return float(2 * true_rows / denominator) if denominator else float("nan")
 
 
 def _on_grid(one: Labelled, detected: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

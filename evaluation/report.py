@@ -10,6 +10,7 @@ import numpy as np
 
 from evaluation import nab
 from evaluation.episodes import openings
+from evaluation.halves import HALVES, spreads
 from evaluation.judgement import Labelled, delay_f1, worth_at, worth_at_budget
 from evaluation.replay import Random
 
@@ -79,6 +80,12 @@ def _render_halves(series: Sequence[Labelled]) -> Iterator[str]:
         score = nab_score(half, SHIPPED_THRESHOLD, profile=nab.PROFILES[0])
         f1 = delay_f1(half, SHIPPED_THRESHOLD)
         yield f"{name:24}{len(half):>10}{score:>8.1f}{f1:>8.3f}{worth.recall:>8.2f}{worth.precision:>10.2f}"
+    if len(series) < _HALVES:
+        return
+    thresholds = _candidates(series)
+    yield f"{HALVES} random halves:"
+    for one in spreads(series, shipped=SHIPPED_THRESHOLD, budget=JUDGED_BUDGET, thresholds=thresholds):
+        yield f"  {one.name:32}{one.nab:>8.1f}{one.f1:>8.3f}{one.recall:>8.2f}{one.precision:>10.2f}"
 
 
 def nab_score(series: Sequence[Labelled], threshold: float, *, profile: nab.Profile) -> float:

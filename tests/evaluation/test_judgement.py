@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from evaluation.episodes import openings
+from evaluation.halves import spreads
 from evaluation.judgement import Labelled, delay_f1, worth_at, worth_at_budget
 from evaluation.recordings import Recording
 
@@ -61,3 +62,19 @@ def test_gap_is_filled_with_rows_without_label() -> None:
     """So it splits a labelled run: two rows before it are missed, forty-one behind it are found."""
     one = labelled({110: 1}, (100, 149), gap=(102, 109))
     assert delay_f1([one], 1.0) == pytest.approx(82 / 84)
+
+
+def test_halves_of_like_series_are_alike() -> None:
+    series = [labelled({100: 2, 1500: 3}, (1500, 1510), rows=20_000)] * 4
+    for one in spreads(series, shipped=1.0, budget=0.1, thresholds=[0.5, 1.5, 2.5, 4]):
+        assert one.recall == 1
+        assert one.precision == 1, "the threshold that keeps the budget leaves out the wrong one"
+        assert one.nab == pytest.approx(100)
+        assert one.f1 == pytest.approx(22 / 23)
+
+
+def test_halves_show_that_series_differ() -> None:
+    good, bad = labelled({700: 3}, (695, 705), rows=20_000), labelled({900: 3}, (695, 705), rows=20_000)
+    mean, low = spreads([good, bad], shipped=1.0, budget=0.5, thresholds=[1.0])
+    assert 0 < mean.recall < 1
+    assert low.recall == low.precision == 0
