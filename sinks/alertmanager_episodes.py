@@ -83,6 +83,7 @@ class _Episode:
         ends_at_ms: Event time of the end; None while it is open.
         told_here: Whether it was chosen for sending while it was open, by this process.
         held_since: Epochs that had ended when it was first held, as one of long ago; None while it never was.
+        counted: Whether it was counted as one that was over before anybody was told.
     """
 
     stage: int
@@ -92,6 +93,7 @@ class _Episode:
     ends_at_ms: int | None = None
     told_here: bool = False
     held_since: float | None = None
+    counted: bool = False
 
 
 class AlertEpisodes:
@@ -132,8 +134,10 @@ class AlertEpisodes:
             if record.status == "firing":
                 self._open(episode, known, _Episode(FIRING, record, written_ms, past))
             elif known is None or known.stage < RESOLVED:
-                selected = past if known is None else known.selected
-                self._known[episode] = _Episode(RESOLVED, record, written_ms, selected, record.ends_at_ms)
+                selected, counted = (past, False) if known is None else (known.selected, known.counted)
+                self._known[episode] = _Episode(
+                    RESOLVED, record, written_ms, selected, record.ends_at_ms, counted=counted
+                )
                 self._forget_open(episode)
 
     def close(self, episode: EpisodeId, written_ms: int, *, past: bool) -> None:
@@ -226,9 +230,10 @@ class AlertEpisodes:
                 del self._known[identity]
                 self._forget_open(identity)
             elif episode.stage != FIRING and not episode.selected and episode.record is not None:
-                # Over before anybody was told: counted once, and remembered without what it would have said.
-                episode.record = None
-                self.stale += 1
+                # Over before anybody was told: counted once, and remembered without what it would have said. The other
+                # topic may bring its record once more.
+                self.stale += not episode.counted
+                episode.record, episode.counted = None, True
 
 
 def rfc3339(time_ms: int) -> str:

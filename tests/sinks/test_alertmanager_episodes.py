@@ -197,6 +197,24 @@ def test_alert_that_was_over_before_anybody_was_told_is_counted_and_not_told() -
     assert episodes.stale == 1
 
 
+@pytest.mark.parametrize("topics", ["ttss", "tsts", "tsst", "sstt", "stst", "stts"])
+def test_alert_that_was_over_is_counted_once_whichever_topic_is_read_first(topics: str) -> None:
+    long_ago = NOW_MS - 3_600_000
+    firing, resolved = transition(starts_at_ms=long_ago), transition("resolved", starts_at_ms=long_ago)
+    steps: dict[str, list[Callable[[AlertEpisodes], None]]] = {
+        "t": [lambda a: a.take(firing, NOW_MS, past=False), lambda a: a.take(resolved, NOW_MS, past=False)],
+        "s": [
+            lambda a: a.take(firing, NOW_MS, past=False),
+            lambda a: a.close(EpisodeId("a", long_ago), NOW_MS, past=False),
+        ],
+    }
+    episodes = live()
+    for topic in topics:
+        steps[topic].pop(0)(episodes)
+        assert told(episodes) == []
+    assert episodes.stale == 1
+
+
 def test_what_ended_before_this_process_is_told_again_as_its_predecessor_may_not_have() -> None:
     episodes = live()
     episodes.take(transition(), NOW_MS, past=True)
