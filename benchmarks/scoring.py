@@ -1,14 +1,15 @@
 """CPU time of scoring one frame, by the number of series of the shard: `python -m benchmarks.scoring`.
 
-Prints one row for each size: microseconds a step, microseconds a series and step, bytes of state a series, in
-memory and in a snapshot. Process time, median of several rounds, after the warm-up; the input is made before the clock
-starts.
+Prints one row for each size: microseconds a step, microseconds a series and step, after the warm-up and when a day has
+passed, so that the profile of the day is there; then bytes of state a series, in memory and in a snapshot. CPU time,
+median of several rounds; the input is made before the clock starts.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -25,6 +26,7 @@ LENGTH_MS: Final = 60_000
 WARM_STEPS: Final = 60
 ROUNDS: Final = 5
 SERIES_STEPS: Final = 40_000
+DAY_STEPS: Final = 86_400_000 // SLIDE_MS
 
 
 def make_frames(series: int, steps: int) -> Iterator[WindowFrame]:
@@ -43,32 +45,43 @@ def make_frames(series: int, steps: int) -> Iterator[WindowFrame]:
         )
 
 
-def measure(series: int) -> tuple[float, Scorer]:
-    """Return the microseconds of CPU that one step takes, and the scorer after it."""
-    steps = max(SERIES_STEPS // series, 10)
-    steps = min(steps, 1_000)
+def measure(series: int) -> tuple[float, float, Scorer]:
+    """Return the microseconds of CPU that one step takes, when young and after a day, and the scorer after it."""
+    steps = min(max(SERIES_STEPS // series, 10), 1_000)
     scorer = Scorer(ScoringConfig(), SLIDE_MS, LENGTH_MS)
-    frames = make_frames(series, WARM_STEPS + ROUNDS * steps)
-    for _ in range(WARM_STEPS):
-        scorer.step(next(frames))
+    frames = make_frames(series, WARM_STEPS + DAY_STEPS + 2 * ROUNDS * steps)
+    _pass(scorer, frames, WARM_STEPS)
+    young_us = _median_us(scorer, frames, steps)
+    _pass(scorer, frames, DAY_STEPS)
+    return young_us, _median_us(scorer, frames, steps), scorer
+
+
+def _pass(scorer: Scorer, frames: Iterator[WindowFrame], steps: int) -> None:
+    for frame in islice(frames, steps):
+        scorer.step(frame)
+
+
+def _median_us(scorer: Scorer, frames: Iterator[WindowFrame], steps: int) -> float:
     rounds = []
     for _ in range(ROUNDS):
-        batch = [next(frames) for _ in range(steps)]
+        batch = list(islice(frames, steps))
         start = time.process_time()
         for frame in batch:
             scorer.step(frame)
         rounds.append((time.process_time() - start) / steps * 1e6)
-    return statistics.median(rounds), scorer
+    return statistics.median(rounds)
 
 
 def main() -> None:
     """Print the table."""
-    print(f"{'series':>8} {'µs/step':>10} {'µs/series':>10} {'B/series':>10} {'B snapshot':>10}")
+    titles = ("series", "µs/step", "µs/series", "after a day", "B/series", "B snapshot")
+    print(" ".join(f"{title:>11}" for title in titles))
     for series in SIZES:
-        step_us, scorer = measure(series)
-        snapshot = len(scorer.to_bytes()) / series
+        young_us, old_us, scorer = measure(series)
+        bytes_each, snapshot = scorer.nbytes / series, len(scorer.to_bytes()) / series
         print(
-            f"{series:>8} {step_us:>10.0f} {step_us / series:>10.2f} {scorer.nbytes / series:>10.0f} {snapshot:>10.0f}"
+            f"{series:>11} {young_us:>11.0f} {young_us / series:>11.2f} {old_us / series:>11.2f}"
+            f" {bytes_each:>11.0f} {snapshot:>11.0f}"
         )
 
 
