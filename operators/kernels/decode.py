@@ -28,7 +28,8 @@ _LATEST_MS: Final = 1 << 61
 _UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RAW: Final = msgspec.json.Decoder(msgspec.Raw).decode
 _RAW_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_MARKS: Final = re.compile(rb'"(?:[^"\\]+|\\.)*"|[][{},]', re.DOTALL).finditer
+# Possessive, and with or without its end: a string that never ends must not be tried in every other way as well.
+_MARKS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[][{},]', re.DOTALL).finditer
 _UNFINISHED: Final = (b"[", b"{", b",")
 """How a line ends that the next one goes on with."""
 

@@ -164,6 +164,13 @@ def test_array_that_can_not_be_told_into_items_is_one_dead_letter(value: bytes) 
     assert [(reject.item, reject.reason, reject.value) for reject in got.rejects] == [(None, "malformed_json", value)]
 
 
+@pytest.mark.parametrize("unit", [b"a", b'\\"', b"\\\\", b'""', b"[", b"{", b","], ids=repr)
+def test_long_string_that_never_ends_is_given_up_within_the_test(unit: bytes) -> None:
+    value = b'[1,"' + unit * 200_001 + b"]"
+    got = intake(value)
+    assert [(reject.item, reject.reason) for reject in got.rejects] == [(None, "malformed_json")]
+
+
 @pytest.mark.parametrize("bad", [b"[]", b"[1]", b"[oops", b"[" + GOOD + b"]", b"[12:00:01] INFO started"])
 def test_first_line_that_begins_as_an_array_is_a_bad_line_like_any_other(bad: bytes) -> None:
     got = intake(bad + b"\n" + GOOD + b"\r\n" + GOOD)
