@@ -5,6 +5,7 @@ The peers compute windows and nothing else, while our flow scores them and raise
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -133,10 +134,11 @@ def _peer_to_the_end(cluster: Cluster, peer: Peer, topic: str) -> tuple[Usage, s
 def _windows(cluster: Cluster, topic: str) -> Windows:
     decode = msgspec.json.Decoder(Window).decode
     found = {}
-    for _, records in LogReader(cluster.client, topic).read():
-        for record in records:
-            window = decode(record.value() or b"")
-            found[window.service, window.endpoint, window.window_end_ms] = window
+    with closing(LogReader(cluster.client, topic)) as reader:
+        for _, records in reader.read():
+            for record in records:
+                window = decode(record.value() or b"")
+                found[window.service, window.endpoint, window.window_end_ms] = window
     return found
 
 
