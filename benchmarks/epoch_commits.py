@@ -11,8 +11,9 @@ from sinks.kafka import ExactlyOnceKafkaSink
 
 def _sink(client: Any, flow: str, topic: str, partitions: int, **options: Any) -> ExactlyOnceKafkaSink:  # noqa: ANN401 - as they come
     """Build a sink, that of the windows with a transaction an epoch."""
-    commit = "epoch" if topic.endswith(".windows") else "batch"
-    return ExactlyOnceKafkaSink(client, flow, topic, partitions, commit=commit, **options)
+    if topic.endswith(".windows"):
+        options["gather_s"] = None
+    return ExactlyOnceKafkaSink(client, flow, topic, partitions, **options)
 
 
 if __name__ == "__main__":

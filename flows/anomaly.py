@@ -14,7 +14,7 @@ from flows.alert_settings import policy_of
 from flows.delivery import deliver_alerts
 from flows.detection_settings import scoring_of
 from flows.settings import Settings, load_settings
-from flows.startup import one_line_errors, recover, serve_page, source_of, spare_the_collector
+from flows.startup import dead_letter_topic, one_line_errors, recover, serve_page, source_of, spare_the_collector
 from operators.alert import alert
 from operators.census import census
 from operators.kernels.window_rules import WindowRules
@@ -96,10 +96,12 @@ def _sinks(settings: Settings) -> dict[str, ExactlyOnceKafkaSink]:
         OutputTopic(topics.windows): encoding.WINDOW_HEADERS,
         OutputTopic(topics.alerts): encoding.ALERT_HEADERS,
         OutputTopic(topics.alerts_state, compacted=True): encoding.ALERT_HEADERS,
-        OutputTopic(topics.dead_letter, holds=topics.events): (),
+        dead_letter_topic(settings): (),
     }
     partitions = recover(settings, FLOW, ensure_topics(client, list(headers)))
     return {
-        topic.name: ExactlyOnceKafkaSink(client, FLOW, topic.name, partitions[topic.name], headers=own)
+        topic.name: ExactlyOnceKafkaSink(
+            client, FLOW, topic.name, partitions[topic.name], headers=own, gather_s=topic.gather_s
+        )
         for topic, own in headers.items()
     }

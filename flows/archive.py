@@ -12,7 +12,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
 from flows.settings import Settings, load_settings
-from flows.startup import one_line_errors, recover, serve_page, source_of, spare_the_collector
+from flows.startup import dead_letter_topic, one_line_errors, recover, serve_page, source_of, spare_the_collector
 from operators.kernels.archive_rows import ArchivedEvent, CopiedKeys
 from operators.vitals import Vitals
 from sinks import encoding
@@ -21,7 +21,7 @@ from sinks.kafka import ExactlyOnceKafkaSink
 from sinks.parquet import ParquetSink
 from sinks.parquet_page import ArchiveCollector
 from sinks.publish import publish
-from sinks.topics import OutputTopic, ensure_topics
+from sinks.topics import ensure_topics
 from sources.archived import archived
 from sources.topic import partitions_of
 from sources.topic_watch import TopicWatch
@@ -96,7 +96,10 @@ def _dataset(settings: Settings) -> ParquetSink:
 
 def _letters(settings: Settings) -> dict[str, ExactlyOnceKafkaSink]:
     """Make the sink of dead letters, where this flow is told to write them."""
-    client, topics = settings.client(), settings.kafka.topics
-    wanted = [OutputTopic(topics.dead_letter, holds=topics.events)] if settings.events.dead_letters_from(FLOW) else []
+    client = settings.client()
+    wanted = [dead_letter_topic(settings)] if settings.events.dead_letters_from(FLOW) else []
     partitions = recover(settings, FLOW, ensure_topics(client, wanted), windows=False)
-    return {topic.name: ExactlyOnceKafkaSink(client, FLOW, topic.name, partitions[topic.name]) for topic in wanted}
+    return {
+        topic.name: ExactlyOnceKafkaSink(client, FLOW, topic.name, partitions[topic.name], gather_s=topic.gather_s)
+        for topic in wanted
+    }

@@ -12,7 +12,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
 from flows.settings import Settings, load_settings
-from flows.startup import one_line_errors, recover, serve_page, source_of, spare_the_collector
+from flows.startup import dead_letter_topic, one_line_errors, recover, serve_page, source_of, spare_the_collector
 from operators.census import census
 from operators.kernels.decode import TracedEvent
 from operators.kernels.traits import traits_of
@@ -28,7 +28,7 @@ from sinks.remote_write import RemoteWriteSink, remote_write
 from sinks.remote_write_delivery import DeliveryRules
 from sinks.remote_write_page import RemoteWriteCollector
 from sinks.tally_page import TallyPage
-from sinks.topics import OutputTopic, ensure_topics
+from sinks.topics import ensure_topics
 from sources.recovery import bytewax_flags
 
 if TYPE_CHECKING:
@@ -99,10 +99,13 @@ def _wired(
 
 def _sinks(settings: Settings) -> dict[str, ExactlyOnceKafkaSink]:
     """Make the sink of dead letters, when they are wanted from this flow as well."""
-    client, topics = settings.client(), settings.kafka.topics
-    wanted = [OutputTopic(topics.dead_letter, holds=topics.events)] if settings.events.dead_letters_from(FLOW) else []
+    client = settings.client()
+    wanted = [dead_letter_topic(settings)] if settings.events.dead_letters_from(FLOW) else []
     partitions = recover(settings, FLOW, ensure_topics(client, wanted))
-    return {topic.name: ExactlyOnceKafkaSink(client, FLOW, topic.name, partitions[topic.name]) for topic in wanted}
+    return {
+        topic.name: ExactlyOnceKafkaSink(client, FLOW, topic.name, partitions[topic.name], gather_s=topic.gather_s)
+        for topic in wanted
+    }
 
 
 def _receiver(settings: Settings, stopping: Callable[[], bool]) -> RemoteWriteSink | None:

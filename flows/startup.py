@@ -15,6 +15,7 @@ from operators.kernels.intake import IntakeRules
 from operators.kernels.mapping import mapped_decoder
 from operators.vitals import stalled_after_s
 from sinks.page_server import Health, PageServer, SeriesPage
+from sinks.topics import OutputTopic
 from sinks.vitals_page import VitalsCollector
 from sources.drain import Drain
 from sources.errors import FlowError
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 GARBAGE_THRESHOLD: Final = 500_000
 """New containers after which Python looks for garbage among them: more than there ever are in one read of the log."""
+
+LETTERS_GATHER_S: Final = 0.5
+"""How long dead letters wait for more of them: nobody is woken by one, and they come in crowds."""
 
 EXIT_FAILURE: Final = 1
 EXIT_BAD_SETTINGS: Final = 2
@@ -200,3 +204,9 @@ def serve_page(
         host=settings.prometheus.host,
         port=settings.prometheus.port_for(vitals.flow, flags.member.process),
     )
+
+
+def dead_letter_topic(settings: Settings) -> OutputTopic:
+    """Describe the topic that rejected records go to."""
+    topics = settings.kafka.topics
+    return OutputTopic(topics.dead_letter, holds=topics.events, gather_s=LETTERS_GATHER_S)

@@ -48,11 +48,13 @@ class OutputTopic:
         compacted: Whether only the latest record of each key is kept. The youngest day is kept whole, because a
             resumed sink looks for its own records there.
         holds: Another topic, whose records it should be able to take with further headers; None for none.
+        gather_s: How long its records may wait for more, so that fewer transactions are needed.
     """
 
     name: str
     compacted: bool = False
     holds: str | None = None
+    gather_s: float = 0.0
 
 
 def ensure_topics(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from sources.record import timestamps_ms_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -49,29 +51,33 @@ def dead_letters(messages: Sequence[Record], rejects: Sequence[Reject], time_ms:
     """
     topic, partition = messages[0].topic(), messages[0].partition()
     where = (("dlq.source.topic", topic.encode()), ("dlq.source.partition", b"%d" % partition))
-    errors: dict[tuple[str, str, str], tuple[tuple[str, bytes], ...]] = {}
+    # The same few mistakes are made again and again: their headers are shared.
+    why = {
+        flaw: (*zip(_ERROR_HEADERS, (text.encode() for text in flaw), strict=True), *where)
+        for flaw in {reject.flaw for reject in rejects}
+    }
     identity = b"%s|%d|" % (topic.encode(), partition)
-    letters = DeadLetters(partition, [], [], [], [], time_ms)
-    for reject in rejects:
-        message = messages[reject.record]
-        offset = b"%d" % message.offset()
-        error = (reject.stage, reject.reason, reject.message)
-        if error not in errors:
-            # The same few mistakes are made again and again; their headers are shared.
-            errors[error] = (*zip(_ERROR_HEADERS, (text.encode() for text in error), strict=True), *where)
-        headers = [
+    rejected = [messages[reject.record] for reject in rejects]
+    offsets = [b"%d" % message.offset() for message in rejected]
+    headers = [
+        [
             *(message.headers() or ()),
-            *errors[error],
+            *why[reject.flaw],
             ("dlq.source.offset", offset),
-            ("dlq.source.timestamp_ms", b"%d" % message.timestamp()[1]),
+            ("dlq.source.timestamp_ms", b"%d" % stamp_ms),
         ]
+        for message, reject, offset, stamp_ms in zip(
+            rejected, rejects, offsets, timestamps_ms_of(rejected), strict=True
+        )
+    ]
+    ids = [identity + offset for offset in offsets]
+    for row, reject in enumerate(rejects):
         if reject.item is not None:
-            headers.append(("dlq.item", b"%d" % reject.item))
-        letters.keys.append(message.key())
-        letters.values.append(reject.value)
-        letters.ids.append(identity + offset if reject.item is None else b"%s%s|%d" % (identity, offset, reject.item))
-        letters.headers.append(headers)
-    return letters
+            headers[row].append(("dlq.item", b"%d" % reject.item))
+            ids[row] += b"|%d" % reject.item
+    return DeadLetters(
+        partition, [message.key() for message in rejected], [reject.value for reject in rejects], ids, headers, time_ms
+    )
 
 
 def all_dead_letters(parts: Sequence[DeadLetters]) -> DeadLetters:

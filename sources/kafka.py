@@ -52,7 +52,7 @@ BUSY_ROWS: Final = 10
 IDLE_ANSWER_S: Final = 1.0
 """How long a broker may take to confirm that a partition has nothing more."""
 
-PREFETCH_KIB: Final = 131_072
+PREFETCH_KIB: Final = 32_768
 """How much the consumers of all sources may fetch ahead, together."""
 
 LEAVE_TIMEOUT_S: Final = 5.0

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+MAX_KNOWN_FLAWS: Final = 10_000
+"""How many messages of a decoder are remembered; each says where in its record the mistake is."""
+
 YEAR_2000_MS: Final = 946_684_800_000
 """Earliest event time: below it stand seconds that were sent as milliseconds."""
 
@@ -74,24 +77,38 @@ class TracedEvent(Event, gc=False):
     trace_id: Any = None
 
 
-class Reject(NamedTuple):
-    """A record, or one item of it, that is no event.
+class Flaw(NamedTuple):
+    """What is wrong with a record or an item.
 
     Attributes:
-        record: Index of the record in the batch.
-        item: Index of the item in the record's array or lines; None when the whole record is rejected.
-        value: The rejected bytes, unchanged; None for a null value.
         stage: `decode` when it isn't JSON of the right shape, `validate` when a field breaks a rule.
         reason: One word of a closed set.
         message: What is wrong, for a person.
     """
 
-    record: int
-    item: int | None
-    value: bytes | None
     stage: Stage
     reason: Reason
     message: str
+
+
+class Reject(msgspec.Struct, frozen=True, order=True, gc=False):
+    """A record, or one item of it, that is no event; in log order when sorted.
+
+    Attributes:
+        record: Index of the record in the batch.
+        item: Index of the item in the record's array or lines; None when the whole record is rejected.
+        value: The rejected bytes, unchanged; None for a null value.
+        flaw: What is wrong.
+    """
+
+    record: int
+    item: int | None
+    value: bytes | None
+    flaw: Flaw
+
+
+_NULL: Final = Flaw("decode", "empty_value", "the value is null")
+_EMPTY: Final = Flaw("decode", "empty_value", "the value is empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +146,7 @@ class EventDecoder:
         # Foreign events have no decoder that takes many at once.
         self._array = msgspec.json.Decoder(list[event_type]).decode if decode_event is None else None  # type: ignore[valid-type]
         self._lines = own.decode_lines if decode_event is None else None
+        self._known: dict[str, Flaw] = {}
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Decode one batch.
@@ -139,9 +157,9 @@ class EventDecoder:
         Returns:
             Events and rejects; no input raises.
         """
-        flaws = self._flaws(values)
+        undecodable = self._undecodable(values)
         decodable = cast("list[bytes]", list(values))
-        for record in flaws:
+        for record in undecodable:
             decodable[record] = b""
         events: list[Event] = []
         rejects: list[Reject] = []
@@ -154,7 +172,7 @@ class EventDecoder:
             except _UNDECODABLE as error:
                 # extend() keeps what came before the failure, so its length tells which record failed.
                 record += len(events) - seen
-                items, bad = self._look_closer(record, values[record], flaws.get(record), error)
+                items, bad = self._look_closer(record, values[record], undecodable.get(record), error)
                 uneven[record] = len(items)
                 events += items
                 rejects += bad
@@ -163,47 +181,43 @@ class EventDecoder:
             else:
                 return Decoded(events, _counts(len(values), uneven) if uneven else None, rejects)
 
-    def _flaws(self, values: Sequence[bytes | None]) -> dict[int, Reject]:
+    def _undecodable(self, values: Sequence[bytes | None]) -> dict[int, Flaw]:
         """Find the records that can't be handed to the JSON decoder: null, too large, or not UTF-8 throughout."""
-        flaws: dict[int, Reject] = {}
+        found: dict[int, Flaw] = {}
         present = cast("Sequence[bytes]", values)
         # Scans of the whole batch cost a fraction of a call for each record.
         try:
             whole = b"\n".join(present)
         except TypeError:
-            message = "the value is null"
-            flaws = {
-                i: Reject(i, None, None, "decode", "empty_value", message) for i, v in enumerate(values) if v is None
-            }
+            found = {i: _NULL for i, value in enumerate(values) if value is None}
             present = [value or b"" for value in values]
             whole = b"\n".join(present)
         if len(whole) > self._max_bytes:
             for i, value in enumerate(present):
                 if len(value) > self._max_bytes:
                     message = f"the value has {len(value)} bytes, more than events.max_bytes ({self._max_bytes})"
-                    flaws[i] = Reject(i, None, value, "decode", "too_large", message)
+                    found[i] = Flaw("decode", "too_large", message)
         # The JSON decoder skips unknown fields without looking at their encoding.
         if _utf8_error(whole) is None:
-            return flaws
-        for i, value in enumerate(present):
-            if not value.isascii() and i not in flaws and (why := _utf8_error(value)) is not None:
-                flaws[i] = Reject(i, None, value, "decode", "invalid_utf8", why)
-        return flaws
+            return found
+        for i, plain in enumerate(map(bytes.isascii, present)):
+            if not plain and i not in found and (why := _utf8_error(present[i])) is not None:
+                found[i] = Flaw("decode", "invalid_utf8", why)
+        return found
 
     def _look_closer(
-        self, record: int, value: bytes | None, flaw: Reject | None, error: Exception
+        self, record: int, value: bytes | None, flaw: Flaw | None, error: Exception
     ) -> tuple[list[Event], list[Reject]]:
         """Decode a record that is not one good event."""
-        if flaw is not None and flaw.reason != "invalid_utf8":
-            return [], [flaw]
         text = (value or b"").strip()
-        if text[:1] != b"[" and b"\n" not in text:
-            return [], [flaw or Reject(record, None, value, *classify(error, value))]
+        unreadable = flaw is not None and flaw.reason != "invalid_utf8"
+        if unreadable or (text[:1] != b"[" and b"\n" not in text):
+            return [], [Reject(record, None, value, flaw or self._flaw(error, text))]
         if flaw is None and (whole := self._all_at_once(text)) is not None:
             return whole, []
         items = split_items(text)
         if items is None:
-            return [], [flaw or Reject(record, None, value, *(_array_error(value) or classify(error, value)))]
+            return [], [Reject(record, None, value, flaw or _array_flaw(text) or self._flaw(error, text))]
         events: list[Event] = []
         rejects: list[Reject] = []
         for item, text in enumerate(items):
@@ -211,8 +225,20 @@ class EventDecoder:
                 _require_utf8(text)
                 events.append(self._event(text))
             except _UNDECODABLE as bad:
-                rejects.append(Reject(record, item, text, *classify(bad, text)))
+                rejects.append(Reject(record, item, text, self._flaw(bad, text)))
         return events, rejects
+
+    def _flaw(self, error: Exception, text: bytes) -> Flaw:
+        """Name what is wrong: the same few mistakes are made again and again, and are looked into once."""
+        if not text:
+            return _EMPTY
+        message = str(error)
+        known = self._known.get(message)
+        if known is None:
+            if len(self._known) >= MAX_KNOWN_FLAWS:
+                self._known.clear()
+            known = self._known[message] = _classified(error, message)
+        return known
 
     def _all_at_once(self, text: bytes) -> list[Event] | None:
         """Decode an array or lines in one call; None when not every item is a good event."""
@@ -279,28 +305,17 @@ def _items_of_array(text: bytes) -> list[bytes] | None:
     return items if end == len(text) - 1 and all(items) and any(map(_is_json, items)) else None
 
 
-def classify(error: Exception, value: bytes | None) -> tuple[Stage, Reason, str]:
-    """Name what is wrong with an item, from the exception that its decoding raised.
-
-    Args:
-        error: What the decoder raised.
-        value: The bytes it was given.
-
-    Returns:
-        Stage, reason, and a message for a person.
-    """
-    message = str(error)
-    if not (value or b"").strip():
-        return "decode", "empty_value", "the value is empty"
+def _classified(error: Exception, message: str) -> Flaw:
+    """Name what is wrong with an item that is not empty, from the exception that its decoding raised."""
     if isinstance(error, UnicodeDecodeError):
-        return "decode", "invalid_utf8", message
+        return Flaw("decode", "invalid_utf8", message)
     if isinstance(error, RecursionError):
-        return "decode", "too_deep", "the value is nested deeper than the decoder goes"
+        return Flaw("decode", "too_deep", "the value is nested deeper than the decoder goes")
     if not isinstance(error, msgspec.ValidationError):
-        return "decode", "malformed_json", message
+        return Flaw("decode", "malformed_json", message)
     if message.startswith("Expected `object`, got") and " - at " not in message:
-        return "decode", "not_an_object", message
-    return "validate", _broken_rule(message), message
+        return Flaw("decode", "not_an_object", message)
+    return Flaw("validate", _broken_rule(message), message)
 
 
 def _broken_rule(message: str) -> Reason:
@@ -325,14 +340,13 @@ def _one_a_line(text: bytes, objects: int) -> bool:
 # messages of a whole batch, until the collector finds the cycle.
 
 
-def _array_error(value: bytes | None) -> tuple[Stage, Reason, str] | None:
+def _array_flaw(text: bytes) -> Flaw | None:
     """Tell why an array can't be split into its items; the decoder of events only says that it is an array."""
-    text = (value or b"").strip()
     try:
         if text[:1] == b"[":
             _RAW_ARRAY(text)
     except _UNDECODABLE as error:
-        return classify(error, value)
+        return _classified(error, str(error))
     return None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from operators.kernels.decode import Reject, split_items
+from operators.kernels.decode import Flaw, Reject, split_items
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +24,15 @@ NO_TIME_MS: Final = -(1 << 60)
 """Event time of a partition that has brought nothing yet."""
 
 _US_PER_MS: Final = 1000.0
+_FLAWS: Final = (
+    Flaw("validate", "missing_field", "`service` is missing"),
+    Flaw("validate", "missing_field", "`latency_ms` is missing"),
+    Flaw(
+        "validate",
+        "timestamp_in_future",
+        "`timestamp_ms` is further ahead of the record's Kafka timestamp than events.max_future_ms allows",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +167,7 @@ def take(
     unnamed = table.places().shard[code] < 0
     valid = (timestamp_ms <= _horizon_ms(kafka_ms, rules, decoded)) & (heartbeat | ((latency_ms >= 0) & ~unnamed))
     if not valid.all():
-        rejects = sorted(rejects + _invalid(values, decoded, valid, unnamed, latency_ms, heartbeat), key=_log_order)
+        rejects = sorted(rejects + _invalid(values, decoded, valid, unnamed, latency_ms, heartbeat))
         timestamp_ms, latency_ms, code = timestamp_ms[valid], latency_ms[valid], code[valid]
         error, heartbeat = error[valid], heartbeat[valid]
     seen_before_ms = np.maximum.accumulate(np.concatenate([[top_ms], timestamp_ms]))
@@ -191,10 +200,6 @@ def _horizon_ms(kafka_ms: Sequence[int], rules: IntakeRules, decoded: Decoded) -
     return horizon_ms if decoded.counts is None else np.repeat(horizon_ms, decoded.counts)
 
 
-def _log_order(reject: Reject) -> tuple[int, int]:
-    return reject.record, -1 if reject.item is None else reject.item
-
-
 def _invalid(
     values: Sequence[bytes | None],
     decoded: Decoded,
@@ -205,28 +210,26 @@ def _invalid(
 ) -> list[Reject]:
     """Explain the events that broke a rule that no decoder can check."""
     counts = np.ones(len(values), np.int64) if decoded.counts is None else decoded.counts
-    record_of = np.repeat(np.arange(len(values)), counts)
-    first = np.cumsum(counts) - counts
-    gone: dict[int, set[int | None]] = {}
+    rows = np.flatnonzero(~valid)
+    record = np.repeat(np.arange(len(values)), counts)[rows]
+    place = rows - (np.cumsum(counts) - counts)[record]
+    flaw = np.where(unnamed[rows], 0, np.where(latency_ms[rows] < 0, 1, 2))
+    flaw[heartbeat[rows]] = 2
+    gone: dict[int, set[int]] = {}
     for reject in decoded.rejects:
-        gone.setdefault(reject.record, set()).add(reject.item)
+        if reject.item is not None:
+            gone.setdefault(reject.record, set()).add(reject.item)
     split: dict[int, list[tuple[int | None, bytes]]] = {}
     rejects = []
-    for row in np.flatnonzero(~valid).tolist():
-        record = int(record_of[row])
-        if record not in split:
-            split[record] = _good_items(values[record] or b"", gone.get(record, set()))
-        item, value = split[record][row - int(first[record])]
-        if not heartbeat[row] and (unnamed[row] or latency_ms[row] < 0):
-            field = "service" if unnamed[row] else "latency_ms"
-            rejects.append(Reject(record, item, value, "validate", "missing_field", f"`{field}` is missing"))
-        else:
-            message = "`timestamp_ms` is further ahead of the record's Kafka timestamp than events.max_future_ms allows"
-            rejects.append(Reject(record, item, value, "validate", "timestamp_in_future", message))
+    for number, at, why in zip(record.tolist(), place.tolist(), flaw.tolist(), strict=True):
+        if number not in split:
+            split[number] = _good_items(values[number] or b"", gone.get(number, set()))
+        item, value = split[number][at]
+        rejects.append(Reject(number, item, value, _FLAWS[why]))
     return rejects
 
 
-def _good_items(value: bytes, gone: set[int | None]) -> list[tuple[int | None, bytes]]:
+def _good_items(value: bytes, gone: set[int]) -> list[tuple[int | None, bytes]]:
     items = split_items(value)
     if items is None:
         return [(None, value)]

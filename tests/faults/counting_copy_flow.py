@@ -65,7 +65,7 @@ def encoded(rows: list[tuple[str, tuple[bytes, bytes, bytes]]]) -> list[tuple[st
     ]
 
 
-def main(brokers: str, source: str, target: str, directory: str, commit: str, stall_s: str) -> None:
+def main(brokers: str, source: str, target: str, directory: str, gather_s: str, stall_s: str) -> None:
     recovery = prepare_recovery(Path(directory), settings={}, constants={}, partitions=2)
     sys.stdout.write(f"ready {recovery.purged_rows}\n")
     sys.stdout.flush()
@@ -75,7 +75,8 @@ def main(brokers: str, source: str, target: str, directory: str, commit: str, st
     keyed = op.key_on("key", messages, lambda message: message.key.decode())
     rows = op.stateful_map("count", keyed, numbered)
     client = {"bootstrap.servers": brokers}
-    sink = SlowSink(client=client, flow="copy", topic=target, partitions=PARTITIONS, commit=commit)
+    gather = None if gather_s == "None" else float(gather_s)
+    sink = SlowSink(client=client, flow="copy", topic=target, partitions=PARTITIONS, gather_s=gather)
     op.output("out", op.flat_map_batch("encode", rows, encoded), sink)
     options: dict[str, Any] = {"epoch_interval": EPOCH, "recovery_config": RecoveryConfig(directory, timedelta(0))}
     cli_main(flow, **options)

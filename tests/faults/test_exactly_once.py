@@ -52,8 +52,8 @@ def start(tmp_path: Path, kafka: KafkaCluster) -> Iterator[Callable[..., subproc
     """A function that starts the flow and returns when it is about to read."""
     running: list[subprocess.Popen[str]] = []
 
-    def run(source: str, target: str, commit: str) -> subprocess.Popen[str]:
-        arguments = [kafka.bootstrap_servers, source, target, str(tmp_path / "recovery"), commit, str(STALL_S)]
+    def run(source: str, target: str, gather_s: float | None) -> subprocess.Popen[str]:
+        arguments = [kafka.bootstrap_servers, source, target, str(tmp_path / "recovery"), str(gather_s), str(STALL_S)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
             [sys.executable, FLOW, *arguments], env=environment, stdout=subprocess.PIPE, text=True
@@ -69,26 +69,29 @@ def start(tmp_path: Path, kafka: KafkaCluster) -> Iterator[Callable[..., subproc
         process.wait()
 
 
-@pytest.mark.parametrize("commit", ["batch", "epoch"])
+@pytest.mark.parametrize("gather_s", [0.0, 0.1, None])
 def test_no_record_is_lost_or_written_twice_however_often_the_flow_is_killed(
-    kafka: KafkaCluster, make_topic: Callable[..., str], start: Callable[..., subprocess.Popen[str]], commit: str
+    kafka: KafkaCluster,
+    make_topic: Callable[..., str],
+    start: Callable[..., subprocess.Popen[str]],
+    gather_s: float | None,
 ) -> None:
     if "bootstrap.servers" not in kafka.client_options or len(kafka.client_options) > 1:
         pytest.skip("the flow of this test speaks to brokers without TLS and SASL")
-    moments = random.Random(f"{SEED} {commit}")
+    moments = random.Random(f"{SEED} {gather_s}")
     source, target = make_topic("in", partitions=4), make_topic("out", partitions=4)
     feeder = Feeder(kafka.client_options, source)
     feeder.start()
     survived = 0
     for _ in range(KILLS):
-        process = start(source, target, commit)
+        process = start(source, target, gather_s)
         time.sleep(moments.uniform(0.8, 2.2))
         survived += process.poll() is None
         process.kill()
         process.wait()
     feeder.enough.set()
     feeder.join()
-    start(source, target, commit)
+    start(source, target, gather_s)
     wait_for_records(kafka.client_options, target, lambda found: len({r.headers[0] for r in found}) >= feeder.fed)
     records = read_topic(kafka.client_options, target)
     times = Counter(dict(record.headers)["id"] for record in records)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 SURGE = range(20, 50)
-PREFETCH_BYTES = 128 * MIB
+PREFETCH_BYTES = 32 * MIB
 """What the consumers may fetch ahead: the only thing that may grow with the rate."""
 
 PANE_MS = 10_000

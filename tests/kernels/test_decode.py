@@ -28,7 +28,7 @@ def intake(*values: bytes | None, kafka_ms: int = START_MS, max_bytes: int = 1_0
 
 
 def reasons(rejects: list[Reject]) -> list[tuple[int, int | None, str, str]]:
-    return [(reject.record, reject.item, reject.stage, reject.reason) for reject in rejects]
+    return [(reject.record, reject.item, reject.flaw.stage, reject.flaw.reason) for reject in rejects]
 
 
 def fields(**changes: Any) -> bytes:
@@ -80,7 +80,7 @@ def test_bad_value_is_rejected_whole_with_its_reason(value: bytes | None, stage:
     got = intake(GOOD, value, GOOD, max_bytes=1000 if reason == "too_large" else 1_048_576)
     assert reasons(got.rejects) == [(1, None, stage, reason)]
     assert got.rejects[0].value == value
-    assert got.rejects[0].message
+    assert got.rejects[0].flaw.message
     assert len(got.columns.code) == 2
 
 
@@ -138,7 +138,7 @@ def test_good_items_of_an_array_go_on_and_each_bad_one_is_rejected_with_its_own_
 def test_good_items_of_an_array_go_on_whatever_the_bad_one_is(bad: bytes, reason: str) -> None:
     got = intake(b" [" + GOOD + b", " + bad + b" ,\n" + GOOD + b" ]\n")
     assert len(got.columns.code) == 2
-    assert [(reject.item, reject.reason, reject.value) for reject in got.rejects] == [(1, reason, bad)]
+    assert [(reject.item, reject.flaw.reason, reject.value) for reject in got.rejects] == [(1, reason, bad)]
 
 
 @pytest.mark.parametrize(
@@ -161,14 +161,16 @@ def test_good_items_of_an_array_go_on_whatever_the_bad_one_is(bad: bytes, reason
 def test_array_that_can_not_be_told_into_items_is_one_dead_letter(value: bytes) -> None:
     got = intake(value)
     assert len(got.columns.code) == 0
-    assert [(reject.item, reject.reason, reject.value) for reject in got.rejects] == [(None, "malformed_json", value)]
+    assert [(reject.item, reject.flaw.reason, reject.value) for reject in got.rejects] == [
+        (None, "malformed_json", value)
+    ]
 
 
 @pytest.mark.parametrize("unit", [b"a", b'\\"', b"\\\\", b'""', b"[", b"{", b","], ids=repr)
 def test_long_string_that_never_ends_is_given_up_within_the_test(unit: bytes) -> None:
     value = b'[1,"' + unit * 200_001 + b"]"
     got = intake(value)
-    assert [(reject.item, reject.reason) for reject in got.rejects] == [(None, "malformed_json")]
+    assert [(reject.item, reject.flaw.reason) for reject in got.rejects] == [(None, "malformed_json")]
 
 
 @pytest.mark.parametrize("bad", [b"[]", b"[1]", b"[oops", b"[" + GOOD + b"]", b"[12:00:01] INFO started"])
@@ -227,7 +229,7 @@ def test_record_without_kafka_timestamp_may_be_of_any_time() -> None:
 @pytest.mark.parametrize("value", [GOOD + GOOD, GOOD + b" " + GOOD, GOOD + b"\r" + GOOD, GOOD + b"\n," + GOOD])
 def test_objects_that_only_follow_each_other_are_no_lines(value: bytes) -> None:
     got = intake(value)
-    assert [(reject.item, reject.reason) for reject in got.rejects][-1][1] == "malformed_json"
+    assert [(reject.item, reject.flaw.reason) for reject in got.rejects][-1][1] == "malformed_json"
     assert len(got.columns.code) == value.count(b"\n")
 
 
@@ -292,7 +294,7 @@ def test_foreign_keys_and_units_are_translated(unit: str, time: object, latency_
 def test_foreign_event_that_breaks_a_rule_is_rejected(foreign: object, reason: str) -> None:
     decoder = EventDecoder(max_bytes=1000, decode_event=mapped_decoder({"timestamp_ms": "t"}, "iso", "s"))
     value = json.dumps(foreign).encode()
-    assert [reject.reason for reject in decoder.decode([b"[" + value + b"]"]).rejects] == [reason]
+    assert [reject.flaw.reason for reject in decoder.decode([b"[" + value + b"]"]).rejects] == [reason]
 
 
 def test_contract_fields_need_no_translation() -> None:

@@ -74,9 +74,11 @@ def harness(kafka: KafkaCluster, make_topic: Callable[..., str]) -> Iterator[Cal
             partition.close()
 
 
-@pytest.mark.parametrize("commit", ["batch", "epoch"])
-def test_records_arrive_with_their_key_value_and_headers(harness: Callable[..., Harness], commit: str) -> None:
-    h = harness(commit=commit, headers=(("schema", b"window/1"),))
+@pytest.mark.parametrize("gather_s", [0.0, 0.5, None])
+def test_records_arrive_with_their_key_value_and_headers(
+    harness: Callable[..., Harness], gather_s: float | None
+) -> None:
+    h = harness(gather_s=gather_s, headers=(("schema", b"window/1"),))
     part = h.open()
     part.write_batch([frame("a", "b", at_ms=7, headers=[[("h", b"1")], [("h", None), ("h", b"\xff")]]), frame()])
     part.write_batch([OutputRecords([None], [None], [b"c"], None, 8)])
@@ -93,7 +95,7 @@ def test_records_arrive_with_their_key_value_and_headers(harness: Callable[..., 
 
 
 def test_a_batch_is_committed_without_a_snapshot(harness: Callable[..., Harness]) -> None:
-    h = harness(commit="batch")
+    h = harness(gather_s=0.0)
     h.open().write_batch([frame("a")])
     deadline = time.monotonic() + 30
     while h.ids() != ["a"] and time.monotonic() < deadline:
@@ -101,12 +103,47 @@ def test_a_batch_is_committed_without_a_snapshot(harness: Callable[..., Harness]
     assert h.ids() == ["a"]
 
 
-def test_an_epoch_is_committed_by_its_snapshot_and_not_before(harness: Callable[..., Harness]) -> None:
-    h = harness(commit="epoch")
+def test_records_that_are_gathered_are_committed_together_without_a_snapshot(harness: Callable[..., Harness]) -> None:
+    h = harness(gather_s=1.0)
     part = h.open()
+    part._opened.result()
+    for name in "abc":
+        part.write_batch([frame(name)])
+    deadline = time.monotonic() + 30
+    while not h.ids() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert h.ids() == ["a", "b", "c"]
+    assert h.sink.counts().transactions == 1
+
+
+def test_neither_a_snapshot_nor_the_end_waits_for_more_to_gather(harness: Callable[..., Harness]) -> None:
+    h = harness(gather_s=3600.0)
+    part = h.open()
+    for name in "ab":
+        part.write_batch([frame(name)])
+        part.snapshot()
+    assert h.ids() == ["a", "b"]
+    h.close(part)
+
+
+def test_records_keep_their_order_whoever_produces_them(harness: Callable[..., Harness]) -> None:
+    h = harness(gather_s=0.0)
+    part = h.open()
+    names = [f"{n:05d}" for n in range(2000)]
+    for start in range(0, len(names), 5):
+        part.write_batch([frame(*names[start : start + 5])])
+        time.sleep(start % 7 / 10_000)  # some batches come during a commit, some between two
+    part.snapshot()
+    assert h.ids() == names
+    assert h.sink.counts().transactions > 1
+
+
+def test_an_epoch_is_committed_by_its_snapshot_and_not_before(harness: Callable[..., Harness]) -> None:
+    h = harness(gather_s=None)
+    part = h.open()
+    part._opened.result()
     part.write_batch([frame("a")])
     part.write_batch([frame("b")])
-    part._last.result()
     assert h.ids() == []
     part.snapshot()
     assert h.ids() == ["a", "b"]
@@ -114,21 +151,21 @@ def test_an_epoch_is_committed_by_its_snapshot_and_not_before(harness: Callable[
 
 
 def test_an_epoch_without_a_snapshot_is_aborted_by_the_next_execution(harness: Callable[..., Harness]) -> None:
-    h = harness(commit="epoch")
+    h = harness(gather_s=None)
     crashed = h.open()
+    crashed._opened.result()
     crashed.write_batch([frame("a")])
-    crashed._last.result()
     resumed = h.open()
     resumed.write_batch([frame("a"), frame("b")])
     resumed.snapshot()
     assert h.ids() == ["a", "b"]
 
 
-@pytest.mark.parametrize("commit", ["batch", "epoch"])
+@pytest.mark.parametrize("gather_s", [0.0, 0.5, None])
 def test_a_crash_before_the_first_durable_snapshot_repeats_nothing(
-    harness: Callable[..., Harness], commit: str
+    harness: Callable[..., Harness], gather_s: float | None
 ) -> None:
-    h = harness(commit=commit)
+    h = harness(gather_s=gather_s)
     crashed = h.open()
     crashed.write_batch([frame("a", "b")])
     crashed.snapshot()
@@ -139,11 +176,11 @@ def test_a_crash_before_the_first_durable_snapshot_repeats_nothing(
     assert h.sink.counts().suppressed == 2
 
 
-@pytest.mark.parametrize("commit", ["batch", "epoch"])
+@pytest.mark.parametrize("gather_s", [0.0, 0.5, None])
 def test_records_after_the_snapshot_are_dropped_when_they_come_again(
-    harness: Callable[..., Harness], commit: str
+    harness: Callable[..., Harness], gather_s: float | None
 ) -> None:
-    h = harness(commit=commit)
+    h = harness(gather_s=gather_s)
     first = h.open()
     first.write_batch([frame("a")])
     durable = first.snapshot()
@@ -212,10 +249,10 @@ def test_ids_are_not_given_up_before_enough_snapshots(harness: Callable[..., Har
 
 
 def test_a_zombie_is_fenced_and_says_so(harness: Callable[..., Harness]) -> None:
-    h = harness(commit="epoch")
+    h = harness(gather_s=None)
     zombie = h.open()
+    zombie._opened.result()
     zombie.write_batch([frame("a")])
-    zombie._last.result()
     heir = h.open()
     heir.write_batch([frame("a")])
     heir.snapshot()
@@ -227,11 +264,11 @@ def test_a_zombie_is_fenced_and_says_so(harness: Callable[..., Harness]) -> None
     assert h.ids() == ["a"]
 
 
-@pytest.mark.parametrize("commit", ["batch", "epoch"])
+@pytest.mark.parametrize("gather_s", [0.0, 0.5, None])
 def test_a_record_that_the_broker_refuses_stops_the_worker_and_leaves_nothing_half_written(
-    kafka: KafkaCluster, make_topic: Callable[..., str], commit: str
+    kafka: KafkaCluster, make_topic: Callable[..., str], gather_s: float | None
 ) -> None:
-    h = Harness(kafka, make_topic("small", partitions=1, max_message_bytes="2000"), commit=commit)
+    h = Harness(kafka, make_topic("small", partitions=1, max_message_bytes="2000"), gather_s=gather_s)
     part = h.open()
     noise = random.Random(7).randbytes(200_000)
     part.write_batch([OutputRecords([b"k", b"k", b"k"], [b"1", noise, b"3"], [b"1", b"2", b"3"], None, 0)])
@@ -331,7 +368,7 @@ def test_more_records_than_fit_into_the_producer_arrive_in_order(harness: Callab
 def test_closing_after_the_last_snapshot_loses_nothing_and_leaves_no_transaction(
     harness: Callable[..., Harness],
 ) -> None:
-    h = harness(commit="epoch")
+    h = harness(gather_s=None)
     part = h.open()
     part.write_batch([frame("a")])
     part.snapshot()
