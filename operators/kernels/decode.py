@@ -172,11 +172,16 @@ class EventDecoder:
             except _UNDECODABLE as error:
                 # extend() keeps what came before the failure, so its length tells which record failed.
                 record += len(events) - seen
-                items, bad = self._look_closer(record, values[record], undecodable.get(record), error)
-                uneven[record] = len(items)
-                events += items
-                rejects += bad
-                record += 1
+                while True:
+                    items, bad = self._look_closer(record, values[record], undecodable.get(record), error)
+                    uneven[record] = len(items)
+                    events += items
+                    rejects += bad
+                    record += 1
+                    # Arrays come one after the other: the next one need not fail as a single event first.
+                    if record == len(values) or decodable[record][:1] != b"[":
+                        break
+                    next(remaining)
                 seen = len(events)
             else:
                 return Decoded(events, _counts(len(values), uneven) if uneven else None, rejects)
@@ -208,7 +213,7 @@ class EventDecoder:
     def _look_closer(
         self, record: int, value: bytes | None, flaw: Flaw | None, error: Exception
     ) -> tuple[list[Event], list[Reject]]:
-        """Decode a record that is not one good event."""
+        """Decode a record that is not one good event; `error` says why, unless it is an array."""
         text = (value or b"").strip()
         unreadable = flaw is not None and flaw.reason != "invalid_utf8"
         if unreadable or (text[:1] != b"[" and b"\n" not in text):

@@ -248,7 +248,16 @@ def test_values_are_the_same_events_whether_taken_at_once_or_item_by_item(values
     assert [reject.value for reject in at_once.rejects] == [reject.value for reject in one_by_one.rejects]
 
 
-@given(st.lists(st.binary(max_size=40) | st.just(GOOD) | st.none(), max_size=8), st.integers(0, 8))
+def test_what_ends_too_early_is_not_taken_for_what_is_empty_nor_the_other_way_round() -> None:
+    got = EventDecoder(max_bytes=1000).decode([b"", b"{", b" ", b"{", None])
+    said = [reject.flaw.reason for reject in got.rejects]
+    assert said == ["empty_value", "malformed_json", "empty_value", "malformed_json", "empty_value"]
+
+
+SHAPES = [GOOD, b"[" + GOOD + b"]", b"[" + GOOD + b",1]", b"[]", b"[oops", b"{", b"", b" [1]", GOOD + b"\n" + GOOD]
+
+
+@given(st.lists(st.binary(max_size=40) | st.sampled_from(SHAPES) | st.none(), max_size=8), st.integers(0, 8))
 def test_any_bytes_are_events_or_rejects_and_batches_do_not_matter(values: list[bytes | None], cut: int) -> None:
     decoder = EventDecoder(max_bytes=1000)
     whole, left, right = decoder.decode(values), decoder.decode(values[:cut]), decoder.decode(values[cut:])
