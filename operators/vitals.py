@@ -28,6 +28,10 @@ _LONG_EPOCH_S: Final = 60.0
 _LONG_EPOCH_INTERVALS: Final = 6
 
 
+SILENT_AFTER_S: Final = 30.0
+"""How long a cluster may say nothing, whatever it is asked: three times as long as between two questions."""
+
+
 def stalled_after_s(snapshot_interval_s: float) -> float:
     """Tell how long an epoch, or the start, may take before nothing moves any more, in seconds."""
     return max(_LONG_EPOCH_S, _LONG_EPOCH_INTERVALS * snapshot_interval_s)
@@ -96,6 +100,7 @@ class Vitals:
     shards: list[ShardVitals] = field(default_factory=list)
     epoch_counts: list[int] = field(default_factory=lambda: [0] * (len(EPOCH_BUCKETS_S) + 1))
     epoch_seconds: float = 0.0
+    _answered_s: float | None = None
     _epoch_began: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -124,6 +129,14 @@ class Vitals:
             progress.watermark_ms = got.top_ms - allowed_lateness_ms
         if got.heartbeats:
             progress.heartbeat_ms = max(progress.heartbeat_ms or 0, got.heartbeat_ms)
+
+    def cluster_answered(self) -> None:
+        """Note that the cluster of the input said something, were it only that there is nothing new."""
+        self._answered_s = time.monotonic()
+
+    def cluster_is_silent(self) -> bool:
+        """Tell whether it has said nothing for so long that nobody knows where the log ends now."""
+        return self._answered_s is not None and time.monotonic() - self._answered_s > SILENT_AFTER_S
 
     def shard(self) -> ShardVitals:
         """Make room for the numbers of one more step of one more shard."""

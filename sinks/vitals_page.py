@@ -90,11 +90,11 @@ class VitalsCollector(Collector):
         heartbeat = GaugeMetricFamily(
             "tailmark_heartbeat_age_seconds", "Time since the latest heartbeat was sent.", labels=("partition",)
         )
-        now = self._clock()
+        now, silent = self._clock(), self._vitals.cluster_is_silent()
         for number, partition in sorted(self._vitals.partitions.items()):
             where = [self._vitals.topic, str(number)]
             lag_events.add_metric(where, partition.lag_events)
-            lag_s = lag_in_seconds(partition, now)
+            lag_s = lag_in_seconds(partition, now, silent=silent)
             if lag_s is not None:
                 lag_seconds.add_metric(where, lag_s)
             if partition.watermark_ms is not None:
@@ -132,17 +132,18 @@ class VitalsCollector(Collector):
         return family
 
 
-def lag_in_seconds(partition: PartitionVitals, now_s: float) -> float | None:
+def lag_in_seconds(partition: PartitionVitals, now_s: float, *, silent: bool = False) -> float | None:
     """Tell how old what a partition brought last was, when there is more to read.
 
     Args:
         partition: State of a partition.
         now_s: Seconds since the epoch.
+        silent: Whether the cluster says nothing any more: then nobody knows that this is the end of the log.
 
     Returns:
         Seconds, 0 at the end of the log; None while nothing has been read.
     """
-    if partition.at_end or partition.lag_events == 0:
+    if not silent and (partition.at_end or partition.lag_events == 0):
         return 0.0
     if partition.record_ms is None:
         return None
@@ -159,5 +160,6 @@ def largest_lag_s(vitals: Vitals, now_s: float) -> float | None:
     Returns:
         The lag of its slowest partition in seconds, 0 without partitions; None while one has not been read.
     """
-    lags = [lag_in_seconds(partition, now_s) for partition in list(vitals.partitions.values())]
+    silent = vitals.cluster_is_silent()
+    lags = [lag_in_seconds(partition, now_s, silent=silent) for partition in list(vitals.partitions.values())]
     return None if None in lags else max((lag for lag in lags if lag is not None), default=0.0)

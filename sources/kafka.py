@@ -135,9 +135,11 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         self._config = config
         self._number = number
         self._name = f"source-{number:03d}"
+        first = not config.vitals.sources
         config.vitals.sources.add(self._name)
         everything = partitions_of(config.client, config.topic)
-        self._watch = TopicWatch(config.client, config.topic, once=number > 0)
+        self._watch = TopicWatch(config.client, config.topic, once=not first)
+        config.vitals.cluster_answered()
         check_same(config.topic, snapshot.topic_id, self._watch.topic_id)
         mine = [partition for partition in everything if partition % config.sources == number]
         self._positions = {number: snapshot.positions.get(number, Position()).at(mode=ACTIVE) for number in mine}
@@ -176,7 +178,8 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
             self._newly_ended.clear()
             return [self._news_frame(list(self._positions))]
         self._mirror()
-        self._watch.check()
+        if self._watch.check():
+            self._config.vitals.cluster_answered()
         if self._rows_in_epoch >= QUOTA_ROWS or (self._config.paused is not None and self._config.paused()):
             self._rest_ms = LONGEST_REST_MS
             self._measure_lag()

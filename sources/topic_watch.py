@@ -37,7 +37,7 @@ class TopicWatch:
         Args:
             client: How to reach the brokers, in librdkafka's spelling.
             topic: Name of the topic.
-            once: Whether to leave it at the first answer: one of the sources of a flow has to look out for all.
+            once: Whether to leave it at the first answer: one of the sources of a process has to look out for all.
 
         Raises:
             SourceError: A broker does not answer in time.
@@ -56,37 +56,46 @@ class TopicWatch:
         if once:
             self._admin = None
 
-    def check(self) -> None:
+    def check(self) -> bool:
         """Look at the latest answer, and ask again when it is time; never waits.
+
+        Returns:
+            Whether there was a new answer.
 
         Raises:
             SourceError: The topic was deleted, or deleted and made anew.
         """
+        answered = False
         if self._answer is not None and self._answer.done():
-            self._look_at(self._answer)
+            answered = self._look_at(self._answer)
             self._answer = None
         over = time.monotonic() - self._asked_at_s >= WATCH_EVERY_S
         if self._admin is not None and self._answer is None and over:
             self._asked_at_s = time.monotonic()
             self._answer = self._ask(self._admin)
+        return answered
 
     def _ask(self, admin: AdminClient) -> Future[Any]:
         topics = TopicCollection([self._topic])
         answer: Future[Any] = admin.describe_topics(topics, request_timeout=ANSWER_TIMEOUT_S)[self._topic]
         return answer
 
-    def _look_at(self, answer: Future[Any]) -> None:
+    def _look_at(self, answer: Future[Any]) -> bool:
+        """Tell whether it is an answer of a broker, and not a guess of the client."""
         error = answer.exception()
         if error is None:
             self._missed = 0
             check_same(self._topic, self.topic_id, _id_in(answer.result()))
-        elif isinstance(error, KafkaException) and error.args[0].code() in _GONE:
+            return True
+        code = error.args[0].code() if isinstance(error, KafkaException) else KafkaError._FAIL  # noqa: SLF001 - librdkafka's own codes begin with an underscore
+        if code in _GONE:
             # Once may be a broker that has just started; an answer that does not come says nothing.
             self._missed += 1
             if self._missed >= _CERTAIN:
                 raise SourceError(
                     f"topic `{self._topic}` was deleted while it was read, so there is nothing more to read"
                 )
+        return bool(code >= 0)
 
 
 def _id_in(description: Any) -> str | None:  # noqa: ANN401 - confluent-kafka names the type, but not where it is

@@ -20,6 +20,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from operators import vitals as flow_vitals
 from operators.alert import AlertFrame
 from operators.kernels.frames import Transition
 from operators.vitals import PartitionVitals, ShardVitals, Vitals
@@ -224,6 +225,7 @@ def test_lag_is_the_age_of_the_last_record_while_there_is_more_to_read() -> None
     assert lag_in_seconds(PartitionVitals(lag_events=0, record_ms=90_000), 100) == 0
     assert lag_in_seconds(PartitionVitals(lag_events=9, record_ms=90_000, at_end=True), 100) == 0
     assert lag_in_seconds(PartitionVitals(lag_events=1), 100) is None
+    assert lag_in_seconds(PartitionVitals(record_ms=90_000, at_end=True), 100, silent=True) == 10, "is it the end?"
 
 
 def test_the_page_keeps_out_of_the_registry_of_the_library(full: Site) -> None:
@@ -274,7 +276,9 @@ def test_health_fails_when_an_epoch_stands_still_and_recovers(site: Callable[...
     assert at.get("/healthz")[0] == 200
 
 
-def test_readiness_waits_for_restored_state_and_a_small_lag(site: Callable[..., Site]) -> None:
+def test_readiness_waits_for_restored_state_and_a_small_lag(
+    site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
     vitals = Vitals("anomaly", "events")
     at = site(None, vitals)
     status, _, body = at.get("/readyz")
@@ -288,6 +292,9 @@ def test_readiness_waits_for_restored_state_and_a_small_lag(site: Callable[..., 
     assert at.get("/readyz")[0] == 503, "nothing read yet"
     vitals.partitions[0].at_end = True
     assert at.get("/readyz")[0] == 200
+    monkeypatch.setattr(flow_vitals, "SILENT_AFTER_S", 0.0)
+    vitals.cluster_answered()
+    assert at.get("/readyz")[0] == 503, "nobody knows how far the log goes on"
 
 
 def test_other_paths_and_methods_are_refused(full: Site) -> None:

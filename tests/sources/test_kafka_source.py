@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Producer
 
+from operators import vitals as flow_vitals
 from operators.kernels.watermarks import ACTIVE, ENDED, IDLE
+from sinks.vitals_page import largest_lag_s
 from sources import kafka as kafka_source
+from sources import topic_watch
 from tests.dirty_log import START_MS, event
 from tests.kafka_log import NewRecord, create_topic, end_offsets, produce
 from tests.sources.reading import KAFKA_MS, Opened, Reading, read_all, read_until, records, source_on
@@ -250,3 +253,30 @@ def test_source_rests_when_its_quota_is_read_and_goes_on_in_the_next_epoch(
         assert time.monotonic() < deadline
     assert max(epochs) < 100 + 40, "an epoch brought more than its quota and the frame that was under way"
     assert len(epochs) >= 5
+
+
+# Where the log ends, as the page tells it.
+
+
+def test_end_of_the_log_is_not_believed_while_the_cluster_says_nothing(
+    start_kafka: Callable[..., EmbeddedKafka], opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipeline whose Kafka is gone would look as if it had nothing to do."""
+    monkeypatch.setattr(topic_watch, "WATCH_EVERY_S", 0.1)
+    monkeypatch.setattr(topic_watch, "ANSWER_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(flow_vitals, "SILENT_AFTER_S", 2.0)
+    broker = start_kafka()
+    options = {"bootstrap.servers": broker.bootstrap_servers}
+    create_topic(options, "events", partitions=1)
+    produce(options, "events", records(0, 3))
+    source = source_on(options, "events", stop_at_end=False)
+    part = opened(source)
+
+    def at_end(_: Reading) -> bool:
+        return largest_lag_s(source.vitals, time.time()) == 0
+
+    reading = read_until(part, lambda r: r.events()["a"] == 3 and at_end(r))
+    broker.freeze()
+    read_until(part, lambda r: not at_end(r), reading=reading)
+    broker.thaw()
+    read_until(part, at_end, reading=reading)
