@@ -91,12 +91,12 @@ def _seen(processes: list[ProcessFacts]) -> Table:
 
 
 def _topics(topics: list[TopicFacts], now_s: float) -> Table:
-    numbers = ("partitions", "records", "newest record")
+    numbers = ("partitions", "offsets", "newest record")
     table = _table("topic", *numbers, right=numbers)
     for topic in topics:
         newest = "" if topic.newest_s is None else ago(now_s - topic.newest_s)
         if topic.partitions:
-            table.add_row(topic.topic, str(topic.partitions), f"{topic.records:,}", newest)
+            table.add_row(topic.topic, str(topic.partitions), f"{topic.offsets:,}", newest)
         else:
             table.add_row(topic.topic, "absent", "", "")
     return table

@@ -67,13 +67,13 @@ class TopicFacts:
     Attributes:
         topic: Its name.
         partitions: How many it has; 0 when it does not exist.
-        records: From its first offset to its last; transactions and compaction leave some of them empty.
+        offsets: How many lie between its first and its last; transactions and compaction leave some of them empty.
         newest_s: Timestamp of its newest record, in seconds; None when it has none.
     """
 
     topic: str
     partitions: int
-    records: int = 0
+    offsets: int = 0
     newest_s: float | None = None
 
 
@@ -142,12 +142,12 @@ def _topic(
     admin: AdminClient, name: str, partitions: int, low: Mapping[_Place, int], high: Mapping[_Place, int]
 ) -> TopicFacts:
     places = [TopicPartition(name, number) for number in range(partitions)]
-    records = sum(high[name, place.partition] - low[name, place.partition] for place in places)
+    offsets = sum(high[name, place.partition] - low[name, place.partition] for place in places)
     newest_ms = -1
-    if records:
+    if offsets:
         asked = admin.list_offsets(dict.fromkeys(places, _NEWEST), request_timeout=ANSWER_TIMEOUT_S)
         newest_ms = max(future.result().timestamp for future in asked.values())
-    return TopicFacts(name, partitions, records, newest_ms / _MS_PER_S if newest_ms >= 0 else None)
+    return TopicFacts(name, partitions, offsets, newest_ms / _MS_PER_S if newest_ms >= 0 else None)
 
 
 def _lag(client: Mapping[str, Any], group: str, topic: str, high: Mapping[_Place, int]) -> int | None:
