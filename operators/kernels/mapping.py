@@ -49,10 +49,13 @@ def mapped_decoder(
         if not isinstance(foreign, dict):
             raise msgspec.ValidationError(f"Expected `object`, got `{type(foreign).__name__}`")
         found: dict[str, Any] = {name: leaf for name, path in lookups if (leaf := _leaf(foreign, path)) is not _MISSING}
-        if "timestamp_ms" in found:
-            found["timestamp_ms"] = to_ms(found["timestamp_ms"])
-        if latency_factor != 1 and _is_number(found.get("latency_ms")):
-            found["latency_ms"] *= latency_factor
+        try:
+            if "timestamp_ms" in found:
+                found["timestamp_ms"] = to_ms(found["timestamp_ms"])
+            if latency_factor != 1 and _is_number(found.get("latency_ms")):
+                found["latency_ms"] *= latency_factor
+        except OverflowError:
+            raise msgspec.ValidationError("Number out of range") from None
         return msgspec.convert(found, event_type)
 
     return decode

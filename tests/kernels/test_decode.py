@@ -306,6 +306,36 @@ def test_foreign_event_that_breaks_a_rule_is_rejected(foreign: object, reason: s
     assert [reject.flaw.reason for reject in decoder.decode([b"[" + value + b"]"]).rejects] == [reason]
 
 
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
+    | st.sampled_from([10**400, -(10**400), 1e308, -1e308, 2**63, START_MS, "0001-01-01T00:00:00+23:59", "2025-11-23"])
+)  # fmt: skip
+
+
+@given(
+    st.dictionaries(st.sampled_from(["t", "took", "service", "status"]), LEAVES | st.lists(LEAVES, max_size=2)),
+    st.sampled_from(["ms", "s", "us", "ns", "iso"]),
+    st.sampled_from(["ms", "s", "us", "ns"]),
+)
+def test_foreign_event_is_an_event_or_a_reject_whatever_its_fields_hold(
+    foreign: dict[str, object], unit: str, latency_unit: str
+) -> None:
+    """Numbers that only overflow once they are in milliseconds stopped the flow, and every restart of it."""
+    decode = mapped_decoder({"timestamp_ms": "t", "latency_ms": "took"}, unit, latency_unit)
+    got = EventDecoder(max_bytes=10_000, decode_event=decode).decode([json.dumps(foreign).encode()])
+    assert len(got.events) + len(got.rejects) == 1
+
+
+@pytest.mark.parametrize("number", [b"1e308", b"-1e308", b"9" * 400])
+@pytest.mark.parametrize("field", ["t", "took"])
+def test_foreign_number_without_bounds_is_out_of_range(field: str, number: bytes) -> None:
+    value = json.dumps({"t": START_MS / 1000, "took": 1, "service": "a", field: 0}).encode()
+    value = value.replace(b'"%s": 0' % field.encode(), b'"%s": %s' % (field.encode(), number))
+    decode = mapped_decoder({"timestamp_ms": "t", "latency_ms": "took"}, "s", "us")
+    rejects = EventDecoder(max_bytes=10_000, decode_event=decode).decode([value]).rejects
+    assert [reject.flaw.reason for reject in rejects] == ["out_of_range"]
+
+
 def test_contract_fields_need_no_translation() -> None:
     assert mapped_decoder({"service": "service"}, "ms", "ms") is None
 
