@@ -6,9 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from cli.log_reader import LogReader
+from cli.log_reader import LogReader, ours
 from evaluation.window_table import table_of_records
 from operators.kernels.series import shard_of
 from sources.errors import FlowError, MissingTopicError
@@ -119,14 +117,13 @@ def _windows(settings: Settings, services: Sequence[str], from_ms: int) -> tuple
 
 
 def _alerts(settings: Settings, services: set[str], from_ms: int) -> list[AlertFacts]:
-    decoder = msgspec.json.Decoder(AlertFacts)
     try:
         reader = LogReader(settings.client(_QUIET), settings.kafka.topics.alerts)
     except MissingTopicError:
         return []
     with closing(reader):
-        found = [decoder.decode(value) for _, value in _records(reader, reader.bounds, from_ms) if value]
-    return [alert for alert in found if alert.labels["service"] in services]
+        found = list(ours((value for _, value in _records(reader, reader.bounds, from_ms)), AlertFacts))
+    return [alert for alert in found if alert.labels.get("service") in services]
 
 
 def _records(reader: LogReader, partitions: Container[int], from_ms: int) -> Iterator[tuple[bytes, bytes | None]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 import msgspec
 import typer
 
-from cli.log_reader import LogReader
+from cli.log_reader import LogReader, ours
 from cli.replay.times import RULE, shown, time_ms
 from flows.setting_sources import variable
 from flows.settings import load_settings
@@ -83,16 +83,13 @@ def feedback(
 
 def _latest(settings: Settings, fingerprint: str) -> _Fired | None:
     """Find the record with which an alert fired last."""
-    decoder, wanted = msgspec.json.Decoder(_Fired), fingerprint.encode()
+    wanted = fingerprint.encode()
     latest = None
     with closing(LogReader(settings.client(), settings.kafka.topics.alerts)) as reader:
         for _, records in reader.read():
-            for record in records:
-                value = record.value()
-                if record.key() == wanted and value is not None:
-                    fired = decoder.decode(value)
-                    if fired.status == "firing" and (latest is None or fired.starts_at_ms > latest.starts_at_ms):
-                        latest = fired
+            for fired in ours((record.value() for record in records if record.key() == wanted), _Fired):
+                if fired.status == "firing" and (latest is None or fired.starts_at_ms > latest.starts_at_ms):
+                    latest = fired
     return latest
 
 

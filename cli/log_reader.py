@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+import msgspec
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from operators.kernels.decode import UNDECODABLE
 from sources.clients import ANSWER_TIMEOUT_S, reason
 from sources.errors import SourceError
 from sources.record import sort_out
 from sources.topic import bounds_of, open_consumer, partitions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from sources.record import Record
+
+T = TypeVar("T")
 
 STALL_S: Final = 30.0
 """How long Kafka may bring nothing before the end is reached."""
@@ -24,6 +28,23 @@ _GROUP: Final = "tailmark-reader"
 _PREFETCH_KIB: Final = 65_536
 _READ_ROWS: Final = 2_000
 _POLL_S: Final = 0.2
+
+
+def ours(values: Iterable[bytes | None], kind: type[T]) -> Iterator[T]:
+    """Decode the records of a topic, and pass over those that are not ours: anybody may try something out on it.
+
+    Args:
+        values: Values of records; tombstones are passed over, too.
+        kind: What ours hold, as JSON.
+    """
+    decode = msgspec.json.Decoder(kind).decode
+    for value in values:
+        if value is not None:
+            try:
+                record = decode(value)
+            except UNDECODABLE:
+                continue
+            yield record
 
 
 class LogReader:

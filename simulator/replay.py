@@ -247,7 +247,7 @@ def _ndjson(path: Path, layout: Layout, bad: Bad) -> Iterator[_Line]:
                 continue
             time_ms = max(layout.time_ms(event) for event in events)
             yield _Line(time_ms, _service(events[0], layout), value, len(events))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             bad.add("not JSON", number)
         except ValueError as error:
             bad.add(str(error), number)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from operators.kernels.decode import UNDECODABLE
 from operators.kernels.encode import AlertRecord
 from sinks.alertmanager_episodes import LOOKBACK_MS, EpisodeId
 from sinks.records import ID_HEADER
@@ -171,15 +172,18 @@ class AlertLog:
         if value is not None:
             try:
                 record = _DECODER.decode(value)
-            except msgspec.MsgspecError:
+            except UNDECODABLE:
                 return False
             self._episodes.take(record, written_ms, past=past)
             return True
         name = dict(message.headers() or ()).get(ID_HEADER)
         parts = name.decode(errors="replace").split("|") if isinstance(name, bytes) else []
-        if len(parts) != 3 or not parts[1].isdigit():  # noqa: PLR2004 - fingerprint, start and status
+        try:
+            fingerprint, starts_at_ms, _ = parts
+            episode = EpisodeId(fingerprint, int(starts_at_ms))
+        except ValueError:
             return False
-        self._episodes.close(EpisodeId(parts[0], int(parts[1])), written_ms, past=past)
+        self._episodes.close(episode, written_ms, past=past)
         return True
 
 

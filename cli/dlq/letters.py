@@ -76,7 +76,10 @@ def letter_in(record: Record) -> Letter:
         return (said.get(name) or b"").decode(errors="replace")
 
     def number(name: str) -> int | None:
-        return int(text(name)) if text(name).lstrip("-").isdigit() else None
+        try:
+            return int(text(name))
+        except ValueError:
+            return None
 
     return Letter(
         partition=record.partition(),

@@ -5,11 +5,12 @@ The offsets of a consumer group would do, were they not forgotten a week after t
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
-from cli.log_reader import LogReader
+import msgspec
+
+from cli.log_reader import LogReader, ours
 from sinks.topics import OutputTopic, ensure_topics
 from sources.errors import MissingTopicError
 from sources.topic_watch import TopicWatch
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from confluent_kafka import Producer
 
 _SUFFIX: Final = ".replayed"
+
+
+class _Sent(msgspec.Struct):
+    """A record of the topic: letters of a partition and a reason were sent back up to an offset."""
+
+    topic_id: str | None
+    partition: int
+    reason: str
+    next_offset: int
 
 
 class Memory:
@@ -54,10 +64,9 @@ class Memory:
             return
         with closing(reader):
             for _, records in reader.read():
-                for record in records:
-                    facts = json.loads(record.value() or b"{}")
-                    if facts.get("topic_id") == self._topic_id:
-                        self._next[facts["partition"], facts["reason"]] = facts["next_offset"]
+                for sent in ours((record.value() for record in records), _Sent):
+                    if sent.topic_id == self._topic_id:
+                        self._next[sent.partition, sent.reason] = sent.next_offset
 
     def knows(self, partition: int, reason: str, offset: int) -> bool:
         """Tell whether a letter has been sent back."""
@@ -72,6 +81,6 @@ class Memory:
         """
         for (partition, reason), offset in upto.items():
             known = max(offset, self._next.get((partition, reason), 0))
-            facts = {"topic_id": self._topic_id, "partition": partition, "reason": reason, "next_offset": known}
-            producer.produce(self.topic, json.dumps(facts).encode(), f"{reason}|{partition}".encode())
+            sent = _Sent(self._topic_id, partition, reason, known)
+            producer.produce(self.topic, msgspec.json.encode(sent), f"{reason}|{partition}".encode())
             self._next[partition, reason] = known

@@ -10,7 +10,7 @@ import msgspec
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-from cli.log_reader import LogReader
+from cli.log_reader import LogReader, ours
 from sources.clients import cluster_metadata, open_admin
 from sources.errors import FlowError
 from sources.groups import committed_offsets
@@ -163,8 +163,5 @@ def _open_alerts(settings: Settings) -> list[OpenAlert]:
     with closing(LogReader(settings.client(_QUIET), settings.kafka.topics.alerts_state)) as reader:
         for _, records in reader.read():
             latest.update((record.key(), record.value()) for record in records)
-    decoder = msgspec.json.Decoder(OpenAlert)
-    alerts = [decoder.decode(value) for value in latest.values() if value]
-    return sorted(
-        (alert for alert in alerts if alert.status == "firing"), key=lambda a: (a.starts_at_ms, a.fingerprint)
-    )
+    alerts = (alert for alert in ours(latest.values(), OpenAlert) if alert.status == "firing")
+    return sorted(alerts, key=lambda alert: (alert.starts_at_ms, alert.fingerprint))

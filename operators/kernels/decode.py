@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 MAX_KNOWN_FLAWS: Final = 10_000
 """How many messages of a decoder are remembered; each says where in its record the mistake is."""
 
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that it can't decode."""
+
 YEAR_2000_MS: Final = 946_684_800_000
 """Earliest event time: below it stand seconds that were sent as milliseconds."""
 
 _LATEST_MS: Final = 1 << 61
-_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RAW: Final = msgspec.json.Decoder(msgspec.Raw).decode
 _RAW_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 # Possessive, and with or without its end: a string that never ends must not be tried in every other way as well.
@@ -169,7 +171,7 @@ class EventDecoder:
         while True:
             try:
                 events.extend(map(self._event, remaining))
-            except _UNDECODABLE as error:
+            except UNDECODABLE as error:
                 # extend() keeps what came before the failure, so its length tells which record failed.
                 record += len(events) - seen
                 while True:
@@ -229,7 +231,7 @@ class EventDecoder:
             try:
                 _require_utf8(text)
                 events.append(self._event(text))
-            except _UNDECODABLE as bad:
+            except UNDECODABLE as bad:
                 rejects.append(Reject(record, item, text, self._flaw(bad, text)))
         return events, rejects
 
@@ -247,7 +249,7 @@ class EventDecoder:
 
     def _all_at_once(self, text: bytes) -> list[Event] | None:
         """Decode an array or lines in one call; None when not every item is a good event."""
-        with suppress(*_UNDECODABLE):
+        with suppress(*UNDECODABLE):
             if text[:1] == b"[":
                 return None if self._array is None else self._array(text)
             if self._lines is not None and text and _one_a_line(text, len(events := self._lines(text))):
@@ -289,7 +291,7 @@ def _items_of_lines(text: bytes, is_item: Callable[[bytes], bool]) -> list[bytes
 
 def _items_of_array(text: bytes) -> list[bytes] | None:
     """Split an array at its commas, also when an item is no JSON, such as one with NaN; None when it does not end."""
-    with suppress(*_UNDECODABLE):
+    with suppress(*UNDECODABLE):
         return [bytes(item) for item in _RAW_ARRAY(text)]
     if text[-1:] != b"]":
         return None
@@ -350,7 +352,7 @@ def _array_flaw(text: bytes) -> Flaw | None:
     try:
         if text[:1] == b"[":
             _RAW_ARRAY(text)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         return _classified(error, str(error))
     return None
 
@@ -358,7 +360,7 @@ def _array_flaw(text: bytes) -> Flaw | None:
 def _is_json(text: bytes) -> bool:
     try:
         _RAW(text)
-    except _UNDECODABLE:
+    except UNDECODABLE:
         return False
     return True
 

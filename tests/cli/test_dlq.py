@@ -102,7 +102,7 @@ def test_letters_of_a_flow_are_shown_and_sent_back_as_they_came(
 def test_reasons_are_chosen_counted_and_remembered_apart(kafka: KafkaCluster, topics: Topics, dlq: Command) -> None:
     mixed = [letter(topics, n, "wrong_type" if n % 3 else "malformed_json") for n in range(300)]
     other = letter(topics, 300, topic="another")
-    env = letters_in(kafka, topics, [*mixed, other, NewRecord(b"not ours", partition=0)])
+    env = letters_in(kafka, topics, [*mixed, other, NewRecord(b"not ours", b"", 0, (("dlq.item", b"--1"),))])
     code, text, _ = dlq(env, "inspect")
     assert code == 0
     lines = [line.split() for line in text.splitlines()]
@@ -181,6 +181,7 @@ def test_topic_that_was_made_anew_is_not_taken_for_the_one_that_was_replayed(
 ) -> None:
     env = letters_in(kafka, topics, [letter(topics, n) for n in range(10)])
     assert "10 letters sent" in dlq(env, "replay")[1]
+    produce(kafka.client_options, f"{topics.dead_letter}.replayed", [NewRecord(b"not ours", b"key", 0)])
     admin = AdminClient(kafka.client_options)
     admin.delete_topics([topics.dead_letter])[topics.dead_letter].result(30)
     while topics.dead_letter in topic_names(kafka.client_options):

@@ -43,6 +43,7 @@ def test_word_on_an_alert_of_the_topic_keeps_its_like_closed(
     values = zip(records.keys, records.values, strict=True)
     create_topic(kafka.client_options, topics.alerts, partitions=1)
     produce(kafka.client_options, topics.alerts, [NewRecord(value, key, 0, (), None) for key, value in values])
+    produce(kafka.client_options, topics.alerts, [NewRecord(b"hello", alert.fingerprint.encode(), 0)])
     path = tmp_path / "said" / "feedback.ndjson"
     environ = settings_for(kafka, topics, ALERTS__FEEDBACK_PATH=str(path))
     assert policy_of(load_settings(environ)).harmless == (), "a file that is not there says nothing"

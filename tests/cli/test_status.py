@@ -93,6 +93,7 @@ def test_open_alerts_are_shown_and_resolved_ones_are_not(
     create_topic(kafka.client_options, topics.alerts_state, partitions=4, cleanup_policy="compact")
     records = [transition("firing", name, now_ms - 90_000 - number) for number, name in enumerate(("old", "open"))]
     records += [transition("resolved", "old", now_ms), NewRecord(None, b"old"), transition("firing", "new", now_ms)]
+    records += [NewRecord(b"hello", b"a colleague's"), NewRecord(b"", b"nothing")]
     produce(kafka.client_options, topics.alerts_state, records)
     env = settings_for(kafka, topics)
     report = json.loads(status(env, "--output", "json")[1])

@@ -120,6 +120,9 @@ def test_records_of_somebody_else_are_passed_over(
         NewRecord(None, b"a", 0),
         NewRecord(None, b"a", 0, (("id", b"a|b"),)),
         NewRecord(None, b"a", 0, (("id", None),)),
+        NewRecord(None, b"a", 0, (("id", "a|\u00b2|b".encode()),)),
+        NewRecord(b'{"schema":"\xff"}', b"a", 0),
+        NewRecord(b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", b"a", 0),
         NewRecord(b"", b"a", 1),
     ]
     for topic in (topics.alerts, topics.alerts_state):
