@@ -130,6 +130,12 @@ class Vitals:
         if got.heartbeats:
             progress.heartbeat_ms = max(progress.heartbeat_ms or 0, got.heartbeat_ms)
 
+    def source_begins(self, name: str) -> bool:
+        """Note that a source lives in this process, and tell whether it is the first."""
+        self.sources.add(name)
+        self.cluster_answered()
+        return len(self.sources) == 1
+
     def cluster_answered(self) -> None:
         """Note that the cluster of the input said something, were it only that there is nothing new."""
         self._answered_s = time.monotonic()

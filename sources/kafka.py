@@ -135,11 +135,9 @@ class KafkaPartition(StatefulSourcePartition[KafkaFrame, bytes]):
         self._config = config
         self._number = number
         self._name = f"source-{number:03d}"
-        first = not config.vitals.sources
-        config.vitals.sources.add(self._name)
+        first = config.vitals.source_begins(self._name)
         everything = partitions_of(config.client, config.topic)
         self._watch = TopicWatch(config.client, config.topic, once=not first)
-        config.vitals.cluster_answered()
         check_same(config.topic, snapshot.topic_id, self._watch.topic_id)
         mine = [partition for partition in everything if partition % config.sources == number]
         self._positions = {number: snapshot.positions.get(number, Position()).at(mode=ACTIVE) for number in mine}

@@ -277,6 +277,6 @@ def test_end_of_the_log_is_not_believed_while_the_cluster_says_nothing(
 
     reading = read_until(part, lambda r: r.events()["a"] == 3 and at_end(r))
     broker.freeze()
-    read_until(part, lambda r: not at_end(r), reading=reading)
+    assert not at_end(read_until(part, lambda r: not at_end(r), reading=reading))
     broker.thaw()
-    read_until(part, at_end, reading=reading)
+    assert at_end(read_until(part, at_end, reading=reading))
