@@ -10,15 +10,8 @@ import sys
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 
-def consume(servers: str, topic: str) -> int:
-    """Read a topic from its beginning to the end of every partition.
-
-    Returns:
-        How many records there were.
-
-    Raises:
-        KafkaException: The cluster failed.
-    """
+def consumer_of(servers: str, topic: str) -> tuple[Consumer, int]:
+    """Go to the beginning of a topic, and tell how many partitions there are to come to the end of."""
     consumer = Consumer(
         {
             "bootstrap.servers": servers,
@@ -30,7 +23,19 @@ def consume(servers: str, topic: str) -> int:
     )
     partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
     consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
-    reading = len(partitions)
+    return consumer, len(partitions)
+
+
+def consume(servers: str, topic: str) -> int:
+    """Read a topic from its beginning to the end of every partition.
+
+    Returns:
+        How many records there were.
+
+    Raises:
+        KafkaException: The cluster failed.
+    """
+    consumer, reading = consumer_of(servers, topic)
     records = 0
     while reading:
         for message in consumer.consume(10_000, 0.1):

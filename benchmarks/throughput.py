@@ -51,6 +51,11 @@ def consumer_to_the_end(cluster: Cluster, topic: str) -> Usage:
     return Child(["-m", "benchmarks.reference", cluster.servers, topic], {}).wait()
 
 
+def letters_to_the_end(cluster: Cluster, topic: str, letters: str) -> Usage:
+    """Write dead letters of what a topic has of them, and do nothing else."""
+    return Child(["-m", "benchmarks.bare_letters", cluster.servers, topic, letters], {}).wait()
+
+
 def measure_startup(bench: Bench) -> Startup:
     """Measure both programs on an empty topic of the same shape, in turns; the median of each.
 
