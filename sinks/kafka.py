@@ -122,7 +122,7 @@ class KafkaOutputPartition(StatefulSinkPartition[OutputRecords, bytes]):
     """One output partition, and the only producer that may write to it.
 
     A thread of its own does everything that waits for the broker, so that the worker waits only in `snapshot`. Records
-    are produced by the worker, unless the thread is at it: handed to another core, they cost twice as much.
+    are produced by the worker, unless the thread is at it: another core would have to fetch each of their parts.
     """
 
     def __init__(self, config: ExactlyOnceKafkaSink, index: int, resume_state: bytes | None) -> None:
@@ -201,7 +201,7 @@ class KafkaOutputPartition(StatefulSinkPartition[OutputRecords, bytes]):
         return pack(_STATE_KIND, _STATE_VERSION, values, {})
 
     def close(self) -> None:
-        """Abort what no snapshot has asked to commit, and disconnect."""
+        """Abort what only a snapshot would commit, and disconnect."""
         self._hurry.set()
         self._thread.submit(self._in_turn, self._disconnect)
         self._thread.shutdown(wait=True)
