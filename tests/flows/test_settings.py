@@ -78,7 +78,7 @@ CONTRACT: dict[str, Any] = {
     "ALERTMANAGER__MAX_AGE_MS": 300_000,
 }
 
-TABLES = ("TAILMARK_KAFKA__OPTIONS__", "TAILMARK_EVENTS__FIELDS__", "TAILMARK_PROMETHEUS__REMOTE_WRITE_HEADERS__")
+TABLES = tuple(f"{variable(setting.path)}__" for setting in settings_of(Settings) if setting.is_table)
 """What users name the keys of."""
 
 KERNEL_GROUPS = {"detection", "alerts"}
