@@ -184,7 +184,14 @@ def wait_for_records(
     satisfied = enough if callable(enough) else (lambda records: len(records) >= enough)
     deadline = time.monotonic() + timeout_s
     while True:
-        found = read_topic(options, topic) if topic in topic_names(options) else []
+        found: list[LogRecord] = []
+        if topic in topic_names(options):
+            try:
+                found = read_topic(options, topic)
+            except KafkaException as error:
+                # One broker knows a topic before the others do.
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
         if satisfied(found):
             return found
         if time.monotonic() > deadline:
